@@ -1,0 +1,323 @@
+"""The user's arrays against what the equations want: names, axes, sizes, dtypes, lengths, each checked once.
+
+What does not fit is refused with the variable's name, the equation it stands in, what was expected and what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from .equations import System
+from .errors import CellError
+from .evaluate import Given
+from .graph import READ, Position, topological
+from .init import lone_axes
+
+
+@dataclass
+class Bound:
+    """What a run needs, and whether the caller's arrays had a batch axis."""
+
+    system: System
+    given: Given
+    batched: bool
+
+
+def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
+         noise=None) -> Bound:
+    """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
+    lone = {i: int(params[i]) for i in lone_axes(system) if i in params}
+    values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
+    known = _known_sizes(system, values)
+    batched, batch = _batch(system, values)
+    extents = _extents(system, values, lone, steps)
+    ends, offsets, system = _ends(system, initial or {}, batched, batch)
+    ragged = _lengths(system, lengths, extents, batch, batched)
+    sizes = system.sizes(known)
+    dtype = _dtype(system, values)
+    if noise is not None:
+        _draw(system, values, noise, extents, sizes, batch if batched else None)
+    missing = [name for name in system.given if name not in values]
+    if missing:
+        name = missing[0]
+        role = system.roles[name]
+        source = "noise: give it, or `noise=` a seed to draw it, or `noise=\"mean\"`" if role == "noise" else role
+        raise _about(system, name, f"`{name}` is missing (its role: {source}).",
+                     f"Expected shape: {_expected(system, name, batched)}.")
+    for d in {d for name in system.axes for d in system.shapes[name] if not isinstance(d, int)}:
+        if d not in sizes:
+            raise CellError(f"Nothing fixes the size `{d}`.", remedy=f"Give it by name: init({d}=...).")
+    arrays = {name: _array(system, name, values[name], extents, sizes, batch, batched, ragged, dtype)
+              for name in system.given}
+    given = Given(arrays, sizes, extents, batch, dtype, {}, ragged, offsets)
+    for (name, at), value in ends.items():
+        given.ends[name, at] = _end(system, name, at, value, given, batched)
+    return Bound(system, given, batched)
+
+
+def _known(system, params, inputs) -> dict:
+    values = dict(params)
+    for name, value in inputs.items():
+        if name in values:
+            raise CellError(f"`{name}` is given twice, in the parameters and as an argument.")
+        values[name] = value
+    for name in values:
+        if name not in system.given:
+            near = get_close_matches(name, system.given, 1)
+            role = f"it is computed ({system.roles[name]})" if name in system.axes else "the cell has no such name"
+            raise CellError(f"`{name}` is given, but {role}.", remedy=(
+                f"Did you mean `{near[0]}`? " if near else "") + "The cell wants: " + ", ".join(system.given) + ".")
+    found = {}
+    for name, value in values.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufc":
+            raise _about(system, name, f"`{name}` has dtype {array.dtype}, which holds no numbers.",
+                         "Give an array of numbers.")
+        found[name] = array
+    return found
+
+
+def _about(system: System, name: str, fact: str, remedy: str | None = None) -> CellError:
+    """An error about a variable, showing the first line it stands in."""
+    for eq in system.equations:
+        if eq.line is not None and (eq.name == name or any(
+                n.op is READ and n.params[0] == name for n in topological([eq.value]))):
+            column = eq.line.source.find(name)
+            return eq.line.error(fact, column if column >= 0 else None, remedy)
+    return CellError(fact, remedy=remedy)
+
+
+def _expected(system, name, batched) -> str:
+    axes = [i.upper() for i in system.axes[name]]
+    batch = ["batch"] if batched and name in system.per_example else []
+    return "(" + ", ".join([*axes, *batch, *map(str, system.shapes[name])]) + ")"
+
+
+def _rank(system, name) -> int:
+    return len(system.axes[name]) + len(system.shapes[name])
+
+
+def _batch(system, values) -> tuple[bool, int]:
+    """Batched means one more axis than the equations give; all inputs agree."""
+    found: dict[str, int | None] = {}
+    for name, array in values.items():
+        if name not in system.per_example:
+            continue
+        extra = array.ndim - _rank(system, name)
+        if extra not in (0, 1):
+            if array.ndim == 0 and system.roles[name] == "noise":
+                continue
+            raise _about(system, name, f"`{name}` has shape {array.shape}: {array.ndim} axes.",
+                         f"Expected {_expected(system, name, False)}, or {_expected(system, name, True)}.")
+        found[name] = array.shape[len(system.axes[name])] if extra else None
+    sizes = set(found.values())
+    if len(sizes) > 1:
+        shown = ", ".join(f"`{n}` has " + ("none" if b is None else str(b)) for n, b in found.items())
+        raise CellError(f"The inputs disagree about the batch: {shown}.",
+                        remedy="Give every input a batch axis of the same size, or none.")
+    batch = sizes.pop() if sizes else None
+    return batch is not None, 1 if batch is None else batch
+
+
+def _extents(system, values, lone, steps) -> dict[str, int]:
+    extents: dict[str, int] = dict(lone)
+    source: dict[str, str] = {}
+    for name, array in values.items():
+        for k, i in enumerate(system.axes[name]):
+            if array.ndim > k:
+                if extents.setdefault(i, array.shape[k]) != array.shape[k]:
+                    raise _about(system, name, f"`{name}` has {array.shape[k]} positions along `{i}`; `{source[i]}` has "
+                                 f"{extents[i]}.", "Give both the same length; use `lengths` for shorter examples.")
+                source.setdefault(i, name)
+    if steps is not None:
+        for i, count in (steps.items() if isinstance(steps, Mapping) else _one_index(system, steps, extents)):
+            if extents.setdefault(i, int(count)) != int(count):
+                raise CellError(f"steps={count}, but `{source[i]}` has {extents[i]} positions along `{i}`.")
+    for i in system.indices:
+        if i not in extents:
+            what = "Give `steps=`, the number of steps." if i not in system.model else f"Give the size `{i}` to init."
+            raise CellError(f"Nothing says how long `{i}` is.", remedy=what)
+        if extents[i] < 1:
+            raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.", remedy="A sequence has at least one.")
+    return extents
+
+
+def _one_index(system, steps, extents):
+    open_ = [i for i in system.indices if i not in system.model and i not in extents]
+    data = open_ or [i for i in system.indices if i not in system.model]
+    return [(data[0], steps)] if data else []
+
+
+def _lengths(system, lengths, extents, batch, batched) -> dict[str, np.ndarray]:
+    if lengths is None:
+        return {}
+    data = [i for i in system.indices if i not in system.model]
+    if not isinstance(lengths, Mapping):
+        if len(data) != 1:
+            raise CellError(f"The cell has the data indices {', '.join(data)}: lengths of which?",
+                            remedy="Give a dict: lengths={" + f"'{data[0]}': [...]" + "}.")
+        lengths = {data[0]: lengths}
+    found = {}
+    for i, values in lengths.items():
+        if i not in data:
+            raise CellError(f"`{i}` is no data index of this cell.", remedy=f"Data indices: {', '.join(data)}.")
+        array = np.atleast_1d(np.asarray(values))
+        if array.dtype.kind not in "iu" or array.shape != (batch,):
+            raise CellError(f"The lengths along `{i}` have shape {array.shape} and dtype {array.dtype}.",
+                            remedy=f"Expected ({batch},) whole numbers, one for each example.")
+        if array.min() < 1 or array.max() > extents[i]:
+            raise CellError(f"The lengths along `{i}` go from {array.min()} to {array.max()}.",
+                            remedy=f"Each lies between 1 and {extents[i]}.")
+        if (array != extents[i]).any():
+            found[i] = array.astype(np.int64)
+    return found
+
+
+def _known_sizes(system, values) -> dict[str, int]:
+    """The sizes that the given arrays show."""
+    sizes: dict[str, int] = {}
+    source: dict[str, str] = {}
+    for name, array in values.items():
+        dims = system.shapes[name]
+        if system.roles[name] == "noise" and array.ndim == 0:
+            continue
+        if array.ndim < len(dims):
+            raise _about(system, name, f"`{name}` has shape {array.shape}.",
+                         f"Expected {_expected(system, name, name in system.per_example)}.")
+        for d, size in zip(dims, array.shape[array.ndim - len(dims):]):
+            if isinstance(d, int):
+                if d != size:
+                    raise _about(system, name, f"`{name}` has shape {array.shape}; its size {d} is fixed by the text.")
+            elif sizes.setdefault(d, size) != size:
+                raise _about(system, name, f"`{name}` has shape {array.shape}: its size `{d}` is {size}, but in "
+                             f"`{source[d]}` it is {sizes[d]}.", f"Expected {_expected(system, name, False)} or "
+                             f"{_expected(system, name, True)} with one size for each name.")
+            source.setdefault(d, name)
+    return sizes
+
+
+def _dtype(system, values) -> np.dtype:
+    """The parameters' dtype (the inputs' where there are none); complex as soon as anything is."""
+    floats = [v.dtype for n, v in values.items() if system.roles[n] == "parameter" and v.dtype.kind in "fc"]
+    floats = floats or [v.dtype for n, v in values.items() if v.dtype.kind in "fc"] or [np.dtype(np.float64)]
+    dtype = np.result_type(*floats)
+    if dtype == np.float16:
+        raise CellError("The parameters are float16.", remedy="Use float32 or float64.")
+    if any(v.dtype.kind == "c" for v in values.values()):
+        dtype = np.result_type(dtype, np.complex64)
+    return dtype
+
+
+def _array(system, name, array, extents, sizes, batch, batched, lengths, dtype) -> np.ndarray:
+    """One array as the evaluator wants it: axes, batch, components."""
+    axes, comps = system.axes[name], tuple(d if isinstance(d, int) else sizes[d] for d in system.shapes[name])
+    per_example = name in system.per_example
+    if system.roles[name] == "noise" and array.ndim == 0:
+        array = np.full(tuple(extents[i] for i in axes) + ((batch,) if batched else ()) + comps, array)
+    if per_example and not batched:
+        array = np.expand_dims(array, len(axes))
+    expected = tuple(extents[i] for i in axes) + ((batch,) if per_example else ()) + comps
+    if array.shape != expected:
+        shown = tuple(s for k, s in enumerate(array.shape) if not (per_example and not batched and k == len(axes)))
+        wanted = tuple(s for k, s in enumerate(expected) if not (per_example and not batched and k == len(axes)))
+        raise _about(system, name, f"`{name}` has shape {shown}; expected {_expected(system, name, batched)} = {wanted}.")
+    if system.roles[name] == "class":
+        if array.dtype.kind not in "iu":
+            raise _about(system, name, f"`{name}` is a class and has dtype {array.dtype}.",
+                         "Give whole numbers from 0, of an integer dtype.")
+        size = _class_size(system, name, sizes)
+        seen = array[_inside(axes, extents, lengths, array)] if lengths else array
+        if size is not None and seen.size and (seen.min() < 0 or seen.max() >= size):
+            raise _about(system, name, f"`{name}` has classes from {seen.min()} to {seen.max()}; there are {size}.",
+                         f"Classes count from 0 to {size - 1}.")
+        return array.astype(np.int64)
+    return np.asarray(array, dtype)
+
+
+def _inside(axes, extents, lengths, array) -> np.ndarray:
+    mask = np.ones(array.shape, bool)
+    for k, i in enumerate(axes):
+        if i in lengths:
+            shape = [1] * array.ndim
+            shape[k] = extents[i]
+            shape[len(axes)] = array.shape[len(axes)]
+            mask &= (np.arange(1, extents[i] + 1)[:, None] <= lengths[i]).reshape(shape)
+    return mask
+
+
+def _class_size(system, name, sizes) -> int | None:
+    for n in system.nodes:
+        if n.op.name in ("onehot", "cross_entropy", "softmax_error") and n.args[-1].params[0] == name:
+            d = system.inferred.nodes[n if n.op.name == "onehot" else n.args[0]][0]
+            return d if isinstance(d, int) else sizes.get(d)
+    return None
+
+
+def _ends(system: System, initial: Mapping, batched: bool, batch: int):
+    """initial: name -> value just outside, "t" -> the number of steps that came before. Overridden ends are no
+    longer defined by their equations."""
+    ends: dict[tuple[str, tuple[Position, ...]], np.ndarray] = {}
+    offsets: dict[str, int] = {}
+    for name, value in initial.items():
+        if name in system.indices:
+            offsets[name] = int(value)
+            continue
+        reached = system.delayed.get(name)
+        if not reached:
+            raise CellError(f"`{name}` has no initial value: no equation reads it at another step.",
+                            remedy="Names with one: " + (", ".join(sorted(system.delayed)) or "none") + ".")
+        if len(reached) > 1:
+            raise CellError(f"`{name}` is read on both sides of its ends.", remedy="Define its ends in the text.")
+        (end,) = reached
+        ends[name, tuple(end if i == end.index else Position(i) for i in system.axes[name])] = np.asarray(value)
+    for i, offset in offsets.items():
+        inner = [n for n in system.reads if any(p.index == i and p.base != "i" and not p.outside for p in n.params[1])]
+        if offset and inner:
+            raise CellError(f"`{inner[0].params[0]}` is read at an end of the sequence, which a stretch of it does not have.",
+                            remedy="Run the whole sequence at once.")
+    overridden = [key for key in ends if any((eq.name, eq.at) == key for eq in system.equations)]
+    if overridden:
+        system = _without(system, frozenset(overridden))
+    return ends, offsets, system
+
+
+def _without(system: System, keys: frozenset) -> System:
+    cache = system.__dict__.setdefault("_without", {})
+    if keys not in cache:
+        cache[keys] = system.without_end(keys)
+    return cache[keys]
+
+
+def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
+    axes = tuple(p.index for p in at if p.base == "i")
+    comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
+    lead = tuple(given.extents[i] for i in axes)
+    shape = lead + ((given.batch,) if name in system.per_example else ()) + comps
+    if system.roles[name] == "class" and value.dtype.kind not in "iu":
+        raise CellError(f"The initial value of `{name}` is a class and has dtype {value.dtype}.")
+    if value.shape == lead + comps and (not batched or value.shape != shape):
+        value = np.expand_dims(value, len(lead))
+    elif value.shape != shape:
+        wanted = shape if batched else lead + comps
+        raise CellError(f"The initial value of `{name}` has shape {value.shape}.", remedy=f"Expected {wanted}.")
+    return np.broadcast_to(value if system.roles[name] == "class" else np.asarray(value, given.dtype), shape)
+
+
+def _draw(system, values, noise, extents, sizes, batch):
+    """Noise that was not given: drawn from a seed or a Generator, or its mean."""
+    rng = None if isinstance(noise, str) and noise == "mean" else np.random.default_rng(noise)
+    for name in system.having("noise"):
+        if name in values:
+            continue
+        d = system.declarations[name]
+        shape = tuple(extents[i] for i in system.axes[name]) + (() if batch is None else (batch,)) + tuple(
+            s if isinstance(s, int) else sizes[s] for s in system.shapes[name])
+        if d.kind == "noise":
+            values[name] = np.zeros(shape) if rng is None else rng.standard_normal(shape)
+        else:
+            values[name] = np.full(shape, d.probability) if rng is None else (
+                rng.random(shape) < d.probability).astype(float)

@@ -1,0 +1,306 @@
+"""Gradients that are right: the complex step against the adjoint and the tape, per tensor and per time step.
+
+f(x + ih) = f(x) + ih f'(x): with h = 1e-30 the imaginary part is the derivative, without cancellation, through the
+reference evaluator (Squire and Trapp, SIAM Review 40, 1998). Each entry's perturbation rides on a lane of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import primitives as P
+from .adjoint import adjoint
+from .bind import bind
+from .equations import Equation, System
+from .evaluate import Given, evaluate
+from .graph import Node, node
+from .shapes import carry_over
+from .trace import end_key
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+STEP = 1e-30
+TINY = 1e-250
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One comparison: a parameter tensor, or one step of an input's or initial value's gradient."""
+
+    name: str
+    step: int | None
+    error: float
+    size: float
+    note: str = ""
+
+    def __str__(self):
+        return self.name + (f" at step {self.step}" if self.step is not None else "")
+
+
+@dataclass
+class Report:
+    """Every slice's error, the worst first when printed. `ok`: all are within 1e-12."""
+
+    slices: list[Slice] = field(default_factory=list)
+
+    @property
+    def worst(self) -> float:
+        return max((s.error for s in self.slices), default=0.0)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.worst <= TOLERANCE)
+
+    @property
+    def count(self) -> int:
+        return len(self.slices)
+
+    def __str__(self):
+        rows: dict[str, list[Slice]] = {}
+        for s in self.slices:
+            rows.setdefault(s.name, []).append(s)
+        width = max((len(name) for name in rows), default=4)
+        lines = [f"{'tensor':<{width}}  slices  worst error  at step  largest entry"]
+        for name, group in sorted(rows.items(), key=lambda item: -max(s.error for s in item[1])):
+            worst = max(group, key=lambda s: s.error)
+            step = "" if worst.step is None else str(worst.step)
+            lines.append(f"{name:<{width}}  {len(group):>6}  {worst.error:>11.1e}  {step:>7}  "
+                         f"{max(s.size for s in group):>13.2e}  {worst.note}".rstrip())
+        tiny = sum(s.note == "tiny" for s in self.slices)
+        verdict = "all within" if self.ok else "NOT all within"
+        lines.append(f"{self.count} slices, {verdict} {TOLERANCE:g}; worst {self.worst:.1e}"
+                     + (f"; {tiny} below {TINY:g} counted apart" if tiny else ""))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def check_gradients(cell: Cell, params: Mapping, cotangents: Mapping | None = None, *, tape: bool | None = None, seed=0,
+                    **given) -> Report:
+    """Compare the adjoint's gradient, and the tape's where the graph is small, with the complex step.
+
+    Without a loss or cotangents, random cotangents are drawn: at every step, and again at the last step only.
+    """
+    report = Report()
+    loss = given.pop("loss", None)
+    if cotangents is None and loss is None and cell.loss is None:
+        choices = _draw(cell, params, given, seed)
+    else:
+        choices = [cotangents]
+    for chosen in choices:
+        _, found = cell.gradient(params, loss=loss, cotangents=chosen, **given)
+        problem = _Problem(cell, params, chosen, loss or cell.loss, given)
+        report.slices += problem.compare(found, "")
+        small = problem.given.lengths == {} and np.prod([*problem.given.extents.values(), 1]) <= 64
+        if tape or (tape is None and small):
+            options = {k: v for k, v in given.items() if k != "lengths"}
+            unrolled = cell.unroll(params, **options).backward(chosen, loss=loss)
+            report.slices += problem.compare({k: unrolled[k] for k in found}, "tape")
+    return report
+
+
+def _draw(cell, params, given, seed):
+    """Cotangents at every step, and at the last step only."""
+    bound = bind(cell.system, params, *_inputs(given))
+    rng = np.random.default_rng(seed)
+    every, last = {}, {}
+    for name in cell.outputs:
+        system, g = bound.system, bound.given
+        shape = tuple(g.extents[i] for i in system.axes[name])
+        shape += (g.batch,) if bound.batched and name in system.per_example else ()
+        shape += tuple(d if isinstance(d, int) else g.sizes[d] for d in system.shapes[name])
+        every[name] = rng.normal(size=shape)
+        last[name] = every[name].copy()
+        if system.axes[name]:
+            last[name][:-1] = 0
+    return [every, last] if any((every[n] != last[n]).any() for n in every) else [every]
+
+
+def _inputs(given):
+    options = {k: given.get(k) for k in ("initial", "lengths", "steps", "noise")}
+    inputs = {k: v for k, v in given.items() if k not in options}
+    return inputs, *options.values()
+
+
+class _Problem:
+    """One scalar function of parameters, inputs and initial values, differentiated entry by entry."""
+
+    def __init__(self, cell, params, cotangents, loss, given):
+        bound = bind(cell.system, params, *_inputs(given))
+        self.cell, self.bound, self.system, self.given = cell, bound, bound.system, bound.given
+        self.cotangents, self.loss = cotangents, loss
+        self.exact: dict[str, np.ndarray] = {}
+        self.scale: dict[str, np.ndarray] | None = None
+
+    def compare(self, found: Mapping[str, np.ndarray], note: str) -> list[Slice]:
+        if not self.exact:
+            self.exact = self.complex_step(self.given)
+        slices = []
+        doubtful = False
+        for name, exact in self.exact.items():
+            for step, a, b in self.cut(name, found[name], exact):
+                size = float(np.max(np.abs(b), initial=0))
+                error = float(np.max(np.abs(a - b), initial=0))
+                if size < TINY and error < TINY:
+                    slices.append(Slice(name, step, 0.0, size, "tiny" if size else note))
+                    continue
+                relative = error / size if size else np.inf
+                doubtful |= not relative <= TOLERANCE
+                slices.append(Slice(name, step, relative, size, note))
+        return self.again(slices, found, note) if doubtful else slices
+
+    def cut(self, name, found, exact):
+        """A tensor whole, or what has a data index step by step."""
+        plain = name.split("[")[0]
+        axes = self.system.axes[plain]
+        if name == plain and axes and axes[0] not in self.system.model:
+            yield from ((k + 1, found[k], exact[k]) for k in range(len(exact)))
+        else:
+            yield None, found, exact
+
+    def again(self, slices, found, note):
+        """Doubtful slices judged by their contributions' size, then by both sides in longdouble."""
+        scale = self.magnitudes()
+        better = []
+        long_found = long_exact = None
+        for s in slices:
+            if s.error <= TOLERANCE:
+                better.append(s)
+                continue
+            pick = {step: (a, b) for step, a, b in self.cut(s.name, found[s.name], self.exact[s.name])}[s.step]
+            size = s.size
+            if s.name in scale:
+                size = float(max(np.max(m, initial=0) for step, m, _ in self.cut(
+                    s.name, scale[s.name], scale[s.name]) if step == s.step))
+            error = float(np.max(np.abs(pick[0] - pick[1]))) / size if size else np.inf
+            if not error <= TOLERANCE and self.given.dtype != np.longdouble and note == "":
+                if long_exact is None:
+                    long_exact, long_found = self.in_longdouble()
+                pair = {step: (a, b) for step, a, b in self.cut(s.name, long_found[s.name], long_exact[s.name])}[s.step]
+                long_error = float(np.max(np.abs(pair[0] - pair[1])) / max(size, TINY))
+                if long_error <= error / 100:
+                    better.append(replace(s, error=min(error, long_error), note="rounding"))
+                    continue
+            better.append(replace(s, error=error, note=note or "sum of cancelling terms"))
+        return better
+
+    def in_longdouble(self):
+        values = {n: v if v.dtype.kind in "iu" else v.astype(np.longdouble) for n, v in self.given.values.items()}
+        ends = {k: v if v.dtype.kind in "iu" else v.astype(np.longdouble) for k, v in self.given.ends.items()}
+        given = replace(self.given, values=values, ends=ends, dtype=np.dtype(np.longdouble))
+        exact = self.complex_step(given)
+        bound = replace(self.bound, given=given)
+        from .cell import _gradient
+
+        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
+        derived = self.cell._adjoint(self.system, outputs, self.cotangents is None)
+        return exact, _gradient(bound, derived, outputs, self.cotangents)[1]
+
+    def magnitudes(self) -> dict[str, np.ndarray]:
+        """Each gradient with the absolute values of its terms in place of the terms."""
+        if self.scale is not None:
+            return self.scale
+        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
+        derived = adjoint(self.system, outputs, self.cotangents is None)
+        names = {adj: n for n, adj in derived.names.items() if self.system.roles.get(n) in ("parameter", "input")}
+        equations = [replace(eq, value=magnitude(eq.value)) if eq.name in names and not eq.end else eq
+                     for eq in derived.system.equations]
+        system = System(equations, derived.system.axes, self.system.model, derived.system.declarations)
+        from .cell import _cotangent
+        from .trace import inner
+
+        seeds = {derived.seeds[n]: _cotangent(self.bound, n, v) for n, v in (self.cotangents or {}).items()}
+        sizes = carry_over(self.given.sizes, self.system.inferred, system.inferred)
+        stores = evaluate(system, replace(self.given, values={**self.given.values, **seeds}, sizes=sizes), names)
+        self.scale = {n: inner(system, adj, stores[adj], self.bound.batched) for adj, n in names.items()}
+        return self.scale
+
+    def complex_step(self, given: Given) -> dict[str, np.ndarray]:
+        """Im f(x + ih) / h for every entry, many entries at a time."""
+        dtype = np.result_type(given.dtype, np.complex64)
+        targets: list[tuple[object, tuple[int, ...]]] = []
+        shapes: dict[object, tuple[int, ...]] = {}
+        ends = {}
+        for name in self.system.having("parameter", "input"):
+            shapes[name] = given.values[name].shape
+        for name, reached in self.system.delayed.items():
+            if self.system.roles[name] in ("class", "noise", "const"):
+                continue
+            for end in reached:
+                at = tuple(end if i == end.index else self.main(name, i) for i in self.system.axes[name])
+                if any((eq.name, eq.at) == (name, at) for eq in self.system.equations):
+                    continue
+                shape = tuple(given.extents[i] for i in self.system.axes[name] if i != end.index)
+                shape += (given.batch,) if name in self.system.per_example else ()
+                shape += tuple(d if isinstance(d, int) else given.sizes[d] for d in self.system.shapes[name])
+                ends[name, at] = np.broadcast_to(given.ends.get((name, at), np.zeros((), given.dtype)), shape)
+                shapes[name, at] = shape
+        for key, shape in shapes.items():
+            targets += [(key, where) for where in np.ndindex(*shape)]
+        weight = sum(int(np.prod(shape)) for shape in shapes.values()) + 1
+        steps = int(np.prod([n + 2 for i, n in given.extents.items()], initial=1))
+        lanes = max(8, min(1024, int(3e7 // (steps * given.batch * (len(self.system.axes) + 4) + weight))))
+        results: dict[object, np.ndarray] = {key: np.zeros(shape, given.dtype) for key, shape in shapes.items()}
+        for start in range(0, len(targets), lanes):
+            chunk = targets[start:start + lanes]
+            derivative = self.lanes(given, dtype, ends, chunk)
+            for (key, where), d in zip(chunk, derivative):
+                results[key][where] = d
+        return {self.label(key): self.unbatched(key, array) for key, array in results.items()}
+
+    def main(self, name, i):
+        from .graph import Position
+
+        return Position(i)
+
+    def label(self, key) -> str:
+        return key if isinstance(key, str) else end_key(key[0], next(p for p in key[1] if p.outside))
+
+    def unbatched(self, key, array):
+        name = key if isinstance(key, str) else key[0]
+        if self.bound.batched or name not in self.system.per_example:
+            return array
+        return array.take(0, axis=len(self.system.axes[name]) - (not isinstance(key, str)))
+
+    def lanes(self, given: Given, dtype, ends, chunk) -> np.ndarray:
+        count = len(chunk)
+        touched = {key for key, _ in chunk}
+        values, borders = {}, {}
+        for name, array in given.values.items():
+            spread = np.broadcast_to(array, (count, *array.shape))
+            values[name] = spread.astype(dtype) if name in touched else spread
+        for key, array in {**given.ends, **ends}.items():
+            spread = np.broadcast_to(array, (count, *array.shape))
+            borders[key] = spread.astype(dtype) if key in touched else spread
+        for lane, (key, where) in enumerate(chunk):
+            (values[key] if isinstance(key, str) else borders[key])[(lane, *where)] += 1j * STEP
+        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
+        run = replace(given, values=values, ends=borders, dtype=np.dtype(dtype), lanes=count)
+        stores = evaluate(self.system, run, outputs)
+        total = np.zeros(count, given.dtype)
+        from .cell import _cotangent
+
+        for name in outputs:
+            out = stores[name][(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))].imag
+            if self.cotangents is not None:
+                out = out * _cotangent(self.bound, name, self.cotangents[name])
+            total += out.reshape(count, -1).sum(axis=1)
+        return total / STEP
+
+
+def magnitude(n: Node) -> Node:
+    """An expression with the absolute values of its terms: |a b'| + |c| for a b' - c."""
+    if n.op is P.neg:
+        return magnitude(n.args[0])
+    if n.op in (P.add, P.sum, P.like, P.transpose):
+        return node(n.op, *(magnitude(a) if k not in n.op.shape_only else a for k, a in enumerate(n.args)),
+                    params=n.params)
+    if n.op in (P.outer, P.matmul, P.mul):
+        return node(n.op, *map(magnitude, n.args))
+    return node(P.abs, n)

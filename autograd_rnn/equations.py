@@ -1,0 +1,316 @@
+"""The system of equations: what everything after parsing maps from and to.
+
+An equation gives one variable, at a generic position or at an end, a value. From the equations alone follow roles
+(parameter, input, state, ...), the indices each node varies with, shapes and sizes; nothing of it is declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from . import shapes
+from .errors import CellError
+from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, rewrite, topological
+from .parse import Declaration, Line
+
+BATCH = "batch"
+LANE = "lane"  # independent copies of everything: what the complex step perturbs
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`name[at] = value`; `line` is the author's, where there is one."""
+
+    name: str
+    at: tuple[Position, ...]
+    value: Node
+    line: Line | None = field(default=None, compare=False)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        return tuple(p.index for p in self.at if p.base == "i")
+
+    @property
+    def end(self) -> bool:
+        return any(p.base != "i" for p in self.at)
+
+    def __str__(self):
+        return self.name + ("[" + ",".join(map(str, self.at)) + "]" if self.at else "")
+
+
+class System:
+    """An immutable set of equations, in the author's order.
+
+    axes: the indices of every variable, defined or not; model: the indices that are declared axes (their extent is a
+    size), all others being data indices, whose extent every example has of its own.
+    """
+
+    def __init__(self, equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], model: frozenset[str],
+                 declarations: dict[str, Declaration]):
+        self.equations = tuple(equations)
+        used = {n.params[0] for n in topological(eq.value for eq in self.equations) if n.op is READ}
+        used |= {eq.name for eq in self.equations}
+        used |= {s for d in declarations.values() for s in d.shape or () if isinstance(s, str)} & set(axes)
+        self.axes = {name: ax for name, ax in axes.items() if name in used}
+        self.model = model
+        self.declarations = declarations
+
+    # --- who is who ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def definitions(self) -> dict[str, list[Equation]]:
+        found: dict[str, list[Equation]] = {}
+        for eq in self.equations:
+            found.setdefault(eq.name, []).append(eq)
+        return found
+
+    @cached_property
+    def defined(self) -> frozenset[str]:
+        return frozenset(eq.name for eq in self.equations if not eq.end)
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        return topological(eq.value for eq in self.equations)
+
+    @cached_property
+    def reads(self) -> list[Node]:
+        return [n for n in self.nodes if n.op is READ]
+
+    @cached_property
+    def indices(self) -> tuple[str, ...]:
+        """All indices, in order of appearance: the order of the axes of every array."""
+        seen: dict[str, None] = {}
+        for eq in self.equations:
+            for p in eq.at:
+                seen[p.index] = None
+            for n in topological([eq.value]):
+                if n.op is READ:
+                    seen.update((p.index, None) for p in n.params[1])
+                elif n.op in (INDEX, EXTENT):
+                    seen[n.params[0]] = None
+                elif option(n) is not None and n.op.fill is not None and option(n) != BATCH:
+                    seen[option(n)] = None
+        return tuple(seen)
+
+    @cached_property
+    def classes(self) -> frozenset[str]:
+        """Undefined names that stand where a class does: whole numbers from 0."""
+        found = set()
+        for n in self.nodes:
+            if n.op.name in ("onehot", "cross_entropy", "softmax_error"):
+                found.add(n.args[-1].params[0])
+        return frozenset(found)
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """The role of every name: input, class, noise, const, parameter, state, loss or value."""
+        roles = {}
+        for name in self.axes:
+            declared = self.declarations.get(name)
+            kind = declared.kind if declared else None
+            if name in self.defined:
+                roles[name] = "state" if name in self.carried else "value"
+            elif kind in ("noise", "bernoulli"):
+                roles[name] = "noise"
+            elif name in self.classes:
+                roles[name] = "class"
+            elif kind in ("input", "const"):
+                roles[name] = kind
+            else:
+                roles[name] = "input" if any(i not in self.model for i in self.axes[name]) else "parameter"
+        return roles
+
+    def having(self, *roles: str) -> tuple[str, ...]:
+        return tuple(name for name in self._name_order if self.roles[name] in roles)
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """Everything that a run must be given."""
+        return self.having("input", "class", "noise", "const", "parameter")
+
+    @cached_property
+    def delayed(self) -> dict[str, set[Position]]:
+        """The outside ends over data indices that each name is read at by a shift: `h[t-1]` reaches `h[0]`."""
+        found: dict[str, set[Position]] = {}
+        for n in self.reads:
+            for p in n.params[1]:
+                if p.base == "i" and p.offset and p.index not in self.model:
+                    found.setdefault(n.params[0], set()).add(
+                        Position(p.index, "1", -1) if p.offset < 0 else Position(p.index, "T", 1))
+        return found
+
+    @cached_property
+    def carried(self) -> dict[str, str]:
+        """Names handed from one stretch of a sequence to the next, and the index they are handed along."""
+        return {name: end.index for name, ends in self.delayed.items() for end in sorted(ends) if end.base == "1"}
+
+    @cached_property
+    def per_example(self) -> frozenset[str]:
+        """Names with a value for each example: inputs, what has a data index, and what is computed from such."""
+        found = {name for name in self.axes if self.roles[name] in ("input", "class", "noise")
+                 or any(i not in self.model for i in self.axes[name])}
+        changed = True
+        while changed:
+            changed = False
+            free: dict[Node, frozenset[str]] = {}
+            for eq in self.equations:
+                if eq.name not in found and BATCH in free_indices(eq.value, found, self.model, free):
+                    found.add(eq.name)
+                    changed = True
+        return frozenset(found)
+
+    @cached_property
+    def _free(self) -> dict[Node, frozenset[str]]:
+        return {}
+
+    def free(self, n: Node) -> frozenset[str]:
+        """The indices a node varies with, the batch among them."""
+        return free_indices(n, self.per_example, self.model, self._free)
+
+    def rank_of_name(self, name: str) -> tuple[int, int]:
+        """Order in which names lend themselves to a dimension: inputs and states, then other defined names."""
+        kind = 0 if self.roles[name] in ("input", "state") else 1 if name in self.defined else 2
+        return kind, self._name_order[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of appearance."""
+        return tuple(self._name_order)
+
+    @cached_property
+    def defined_in_order(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(eq.name for eq in self.equations if not eq.end))
+
+    @cached_property
+    def _name_order(self) -> dict[str, int]:
+        order: dict[str, int] = {}
+        for eq in self.equations:
+            for n in topological([eq.value]):
+                if n.op is READ:
+                    order.setdefault(n.params[0], len(order))
+            order.setdefault(eq.name, len(order))
+        for name in self.axes:
+            order.setdefault(name, len(order))
+        return order
+
+    # --- shapes --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def inferred(self) -> shapes.Inferred:
+        return shapes.infer(self)
+
+    @property
+    def shapes(self) -> dict[str, tuple[str | int, ...]]:
+        return self.inferred.variables
+
+    def rank(self, n: Node) -> int:
+        """The number of component axes, also of nodes that were made from this system's later on."""
+        known = self.inferred.nodes
+        if n in known:
+            return len(known[n])
+        ranks = self._ranks
+        for m in topological([n], lambda m: () if m in known or m in ranks else m.args):
+            if m in known:
+                ranks[m] = len(known[m])
+            elif m.op is READ:
+                ranks[m] = len(self.shapes[m.params[0]])
+            elif m not in ranks:
+                ranks[m] = shapes.rank(m, ranks) if m.args else 0
+        return ranks[n]
+
+    @cached_property
+    def _ranks(self) -> dict[Node, int]:
+        return {}
+
+    def sizes(self, given: dict[str, int]) -> dict[str, int]:
+        """All sizes from those given by the name of any variable, or index, that has them."""
+        known: dict[str, int] = {}
+        by_alias = {alias: key for key, names in self.inferred.aliases.items() for alias in (*names, key)}
+        for name, size in given.items():
+            if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 1:
+                raise CellError(f"The size of `{name}` is {size!r}; a size is a whole number from 1.")
+            key = name if name in self.model else by_alias.get(name)
+            if key is None:
+                shape = self.shapes.get(name)
+                if shape is not None and len(shape) == 1 and shape[0] == size:
+                    continue
+                raise CellError(f"`{name}` names no size of this cell.", remedy="Sizes: " + ", ".join(
+                    sorted({*self.inferred.aliases, *self.model})) + ".")
+            if key.isdigit():
+                if int(key) != size:
+                    raise CellError(f"`{name}` has size {key}, not {size}.")
+                continue
+            if known.setdefault(key, int(size)) != size:
+                raise CellError(f"The sizes given contradict each other: `{key}` is {known[key]} and {size}.",
+                                remedy=f"These names share one size: {', '.join(self.inferred.aliases[key])}.")
+        return shapes.solve(self.inferred, known)
+
+    # --- other systems from this one -----------------------------------------------------------------------------
+
+    def without_end(self, keys: Iterable[tuple[str, tuple[Position, ...]]]) -> System:
+        """The system whose ends `keys` are given from outside instead of defined."""
+        drop = set(keys)
+        return System([eq for eq in self.equations if (eq.name, eq.at) not in drop], self.axes, self.model,
+                      self.declarations)
+
+    def __eq__(self, other):
+        return isinstance(other, System) and set(self.equations) == set(other.equations) and (
+            self.axes, self.model) == (other.axes, other.model) and self.roles == other.roles
+
+    def __hash__(self):
+        return hash(frozenset(self.equations))
+
+
+def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) -> frozenset[str]:
+    """Indices below a node: reads bring theirs and, per example, the batch; a reduction binds its own."""
+    if n in memo:
+        return memo[n]
+    for m in topological([n], lambda m: () if m in memo else m.args):
+        if m in memo:
+            continue
+        if m.op is READ:
+            name, at = m.params
+            found = {p.index for p in at if p.base == "i"} | ({BATCH} if name in per_example else set())
+        elif m.op is INDEX:
+            found = {m.params[0]}
+        elif m.op is EXTENT:
+            found = set() if m.params[0] in model or m.params[0] == BATCH else {BATCH}
+        elif m.op is CONST:
+            found = set()
+        else:
+            found = set()
+            for k, a in enumerate(m.args):
+                if k not in m.op.shape_only:
+                    found |= memo[a]
+            over = option(m) if m.op.fill is not None else None
+            if over is not None:
+                found = found - {over} if tokens_reduce(m) else found | {over}
+                if over != BATCH and over not in model:
+                    found = found | {BATCH}
+        memo[m] = frozenset(found)
+    return memo[n]
+
+
+def tokens_reduce(n: Node) -> bool:
+    """Whether a reduction drops its index (sum) rather than keep it (softmax)."""
+    return n.op.shape.split("->")[1].strip() == "()"
+
+
+def renamed(n: Node, change) -> Node:
+    """The expression with every read replaced by `change(name, positions)`."""
+    return rewrite([n], lambda m, args: change(*m.params) if m.op is READ else None)[n]
+
+
+def shifted(n: Node, moves: dict[str, str]) -> Node:
+    """The expression with indices renamed, their bindings too."""
+    def change(m, args):
+        if m.op is READ:
+            name, at = m.params
+            return node(READ, params=(name, tuple(p._replace(index=moves.get(p.index, p.index)) for p in at)))
+        if m.op in (INDEX, EXTENT) or (m.op.fill is not None and m.params):
+            return node(m.op, *args, params=(moves.get(m.params[0], m.params[0]),))
+        return None
+
+    return rewrite([n], change)[n]

@@ -1,0 +1,91 @@
+"""Initial parameters: uniform within 1/sqrt(fan-in) and zero biases, or a cell's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from .equations import System
+from .errors import CellError
+from .graph import READ
+
+Rule = float | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def uniform(bound: float) -> Rule:
+    """U(-bound, bound)."""
+    return lambda rng, shape: rng.uniform(-bound, bound, shape)
+
+
+def normal(deviation: float) -> Rule:
+    """N(0, deviation^2)."""
+    return lambda rng, shape: rng.normal(0, deviation, shape)
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A random matrix with orthonormal rows or columns (Saxe et al. 2014); vectors are N(0, 1/n)."""
+    if len(shape) < 2:
+        return rng.normal(0, 1 / np.sqrt(max(shape, default=1)), shape)
+    wide = rng.normal(size=(*shape[:-2], max(shape[-2:]), min(shape[-2:])))
+    q, r = np.linalg.qr(wide)
+    q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    return q if q.shape[-2:] == shape[-2:] else np.swapaxes(q, -1, -2)
+
+
+def fan_in(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """U(-1/sqrt(n), 1/sqrt(n)), n the size that is summed over."""
+    bound = 1 / np.sqrt(shape[-1]) if shape else 1.0
+    return rng.uniform(-bound, bound, shape)
+
+
+def biases(system: System) -> frozenset[str]:
+    """Vectors and numbers that are only ever added."""
+    used: dict[str, set[str]] = {}
+    for n in system.nodes:
+        for a in n.args:
+            if a.op is READ:
+                used.setdefault(a.params[0], set()).add(n.op.name)
+    return frozenset(name for name, ops in used.items() if ops == {"add"} and len(system.shapes[name]) < 2)
+
+
+def lone_axes(system: System) -> tuple[str, ...]:
+    """Model indices that no array shows the extent of: their size travels with the parameters."""
+    shown = {i for name in system.given for i in system.axes[name]}
+    return tuple(i for i in system.indices if i in system.model and i not in shown)
+
+
+def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Mapping) -> dict[str, np.ndarray]:
+    """Parameters by name, and the constants that were given."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "f" or dtype == np.float16:
+        raise CellError(f"Parameters cannot have dtype {dtype}.", remedy="Use float32, float64 or longdouble.")
+    constants = {n: np.asarray(v) for n, v in sizes.items() if n in system.having("const") and (
+        np.ndim(v) or not system.shapes[n])}
+    known = {n: v for n, v in sizes.items() if n not in constants}
+    for name, array in constants.items():
+        dims = system.shapes[name]
+        if array.ndim - len(system.axes[name]) != len(dims):
+            raise CellError(f"`{name}` has shape {array.shape}; expected ({', '.join(map(str, dims))}).")
+        for d, size in zip(dims, array.shape[array.ndim - len(dims):]):
+            if isinstance(d, str):
+                known.setdefault(d, size)
+    found = system.sizes(known)
+    rng = np.random.default_rng(seed)
+    zero = biases(system)
+    params: dict[str, np.ndarray] = {}
+    for name in system.having("parameter"):
+        missing = [d for d in system.shapes[name] if isinstance(d, str) and d not in found]
+        missing += [i for i in system.axes[name] if i not in found]
+        if missing:
+            others = [n for n in system.inferred.aliases.get(missing[0], ()) if n != missing[0]][:4]
+            also = f" (or by any of {', '.join(others)})" if others else ""
+            raise CellError(f"The size `{missing[0]}` is not known; `{name}` needs it.",
+                            remedy=f"Give it by name{also}: init({missing[0]}=...).")
+        shape = tuple(found[i] for i in system.axes[name]) + tuple(
+            d if isinstance(d, int) else found[d] for d in system.shapes[name])
+        rule = rules.get(name, 0.0 if name in zero else rules.get("default", fan_in))
+        value = rule(rng, shape) if callable(rule) else np.full(shape, rule)
+        params[name] = np.asarray(value, dtype)
+    extents = {i: np.asarray(found[i]) for i in lone_axes(system) if i in found}
+    return {**params, **{n: v.astype(dtype) for n, v in constants.items()}, **extents}

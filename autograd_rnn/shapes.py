@@ -1,0 +1,443 @@
+"""Shapes by unification: what each primitive's signature says, over all equations at once, names every size.
+
+A shape is a tuple of dimensions: () a number, (n) a vector, (m n) a matrix. Literals, indices and extents fit anywhere.
+`infer` settles the shape of every variable and of every node; `Dimensions` turns a few known sizes into all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .errors import CellError
+from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
+
+
+PARTS = ("concat", "split", "slice")  # their sizes add up rather than agree
+
+
+@lru_cache(maxsize=None)
+def signature(shape: str) -> tuple[tuple[str, ...], str]:
+    operands, result = shape.split("->")
+    return tuple(token.strip() for token in operands.split(",")), result.strip()
+
+
+def tokens(n: Node) -> tuple[tuple[str, ...], str]:
+    """The signature as it applies to this node: one token an operand, and the result's."""
+    if option(n) is not None and n.op.fill is not None:  # over an index the components stay as they are
+        return ("s",), "s"
+    operands, result = signature(n.op.shape)
+    if operands[-1].endswith("*"):
+        operands = operands[:-1] + (operands[-1][:-1],) * (len(n.args) - len(operands) + 1)
+    return operands, result
+
+
+def rank(n: Node, ranks: dict[Node, int]) -> int:
+    """The number of component axes of a node from those of its operands."""
+    operands, result = tokens(n)
+    if result.startswith("("):
+        fixed = result.strip("()").split()
+        if "..." not in fixed:
+            return len(fixed)
+        position = next(k for k, token in enumerate(operands) if "..." in token)
+        return ranks[n.args[position]]
+    return max((ranks[a] for a, token in zip(n.args, operands) if token.strip("?") == result), default=0)
+
+
+class Dim:
+    """One size, shared by everything that has been unified with it."""
+
+    __slots__ = ("parent", "size", "names", "where")
+
+    def __init__(self, where, size=None):
+        self.parent, self.size, self.where, self.names = None, size, where, []
+
+    def root(self):
+        d = self
+        while d.parent is not None:
+            d = d.parent
+        return d
+
+
+class Shape:
+    """A tuple of dimensions, or not known yet."""
+
+    __slots__ = ("parent", "dims", "where")
+
+    def __init__(self, where, dims=None):
+        self.parent, self.dims, self.where = None, dims, where
+
+    def root(self):
+        s = self
+        while s.parent is not None:
+            s = s.parent
+        return s
+
+    @property
+    def known(self):
+        return self.root().dims
+
+    @property
+    def rank(self):
+        return None if self.known is None else len(self.known)
+
+
+_WORDS = ("a number", "a vector", "a matrix")
+
+
+def describe(dims) -> str:
+    if dims is None:
+        return "of unknown shape"
+    names = [str(d.root().size or (d.root().names or ["?"])[0]) for d in dims]
+    return _WORDS[len(dims)] + (f" ({', '.join(names)})" if names else "")
+
+
+@dataclass
+class Inferred:
+    variables: dict[str, tuple[str | int, ...]]
+    nodes: dict[Node, tuple[str | int, ...]]
+    aliases: dict[str, tuple[str, ...]]
+    sums: tuple[tuple[str | int, tuple[str | int, ...]], ...]
+
+
+class _Inference:
+    def __init__(self, system):
+        self.system = system
+        self.variables = {name: Shape(None) for name in system.axes}
+        self.nodes: dict[Node, Shape | None] = {}
+        self.sums = []
+        self.classes: dict[str, Dim] = {}
+        self.site = None  # the equation under way: errors and new dimensions name it
+
+    # --- unification ---------------------------------------------------------------------------------------------
+
+    def fail(self, fact, remedy=None, other=None):
+        line = getattr(self.site, "line", None)
+        if other is not None and getattr(other, "line", None) is not None and other is not self.site:
+            remedy = f"It was fixed by line {other.line.number}: {other.line.source.strip()}" + (
+                f"\n{remedy}" if remedy else "")
+        if line is not None:
+            raise line.error(fact, None, remedy)
+        raise CellError(fact, remedy=remedy)
+
+    def same_dim(self, a: Dim, b: Dim, what=""):
+        a, b = a.root(), b.root()
+        if a is b:
+            return
+        if a.size is not None and b.size is not None and a.size != b.size:
+            self.fail(f"Sizes {a.size} and {b.size} meet{what}.", "Give both sides the same size.", other=b.where)
+        a.size = a.size if a.size is not None else b.size
+        a.names += b.names
+        b.parent = a
+
+    def same(self, a: Shape, b: Shape, what=""):
+        a, b = a.root(), b.root()
+        if a is b:
+            return
+        if a.dims is not None and b.dims is not None:
+            if len(a.dims) != len(b.dims):
+                self.fail(f"{describe(a.dims)} meets {describe(b.dims)}{what}.".capitalize(),
+                          "Equal shapes are wanted here; spread a number with `like(a, b)` or multiply by it.",
+                          other=b.where)
+            for x, y in zip(a.dims, b.dims):
+                self.same_dim(x, y, what)
+        a.dims = a.dims if a.dims is not None else b.dims
+        b.parent = a
+
+    def fix(self, shape: Shape, dims: tuple[Dim, ...], what=""):
+        self.same(shape, Shape(self.site, dims), what)
+
+    # --- one node ------------------------------------------------------------------------------------------------
+
+    def settle(self, n: Node) -> bool:
+        """Apply the node's signature as far as its operands are known; True when nothing is left to do."""
+        operands, result = tokens(n)
+        what = f" in `{n.op.infix[0] if n.op.infix else n.op.name}`"
+        shapes = [self.nodes[a] for a in n.args]
+        out = self.nodes[n]
+        if n.op.name in PARTS:
+            return self.settle_parts(n, shapes, out, what)
+        dims: dict[str, Dim] = {}
+        rest: tuple[Dim, ...] | None = None
+        pairs = list(zip(operands, shapes)) + [(result, out)]
+        for token, shape in pairs:  # the optional trailing dimensions of `...`, once one bearer is known
+            if "..." in token and shape is not None and shape.known is not None:
+                lead = len(token.strip("()").split()) - 1
+                if len(shape.known) < lead:
+                    self.fail(f"{describe(shape.known).capitalize()} stands{what} where a vector or a matrix belongs.")
+                rest = shape.known[lead:]
+        done = True
+        for token, shape in pairs:
+            if token == "k":
+                if shape is not None:
+                    self.fix(shape, (), what)
+            elif token.startswith("("):
+                names = token.strip("()").split()
+                if "..." in names:
+                    if rest is None:
+                        done = False
+                        continue
+                    names = names[:-1]
+                    tail = rest
+                else:
+                    tail = ()
+                wanted = tuple(dims.setdefault(x, Dim(self.site)) for x in names) + tail
+                if shape is None:
+                    if wanted:
+                        self.fail(f"A number stands{what} where {_WORDS[len(wanted)]} belongs.",
+                                  "Spread it with `like(a, b)`.")
+                    continue
+                if shape.known is not None and len(shape.known) != len(wanted):
+                    self.fail(f"{describe(shape.known).capitalize()} stands{what} where {_WORDS[len(wanted)]} belongs.",
+                              "Left of `@` and under `.T` stands a matrix.", other=shape.root().where)
+                self.fix(shape, wanted, what)
+        if "k" in operands and n.args[-1].op is READ:  # a class has one number of classes, wherever it stands
+            count = self.classes.setdefault(n.args[-1].params[0], Dim(self.site))
+            self.same_dim(count, dims["n"], f": the number of classes of `{n.args[-1].params[0]}`")
+        return self.settle_pointwise(n, operands, result, shapes, out, what) and done
+
+    def settle_pointwise(self, n, operands, result, shapes, out, what) -> bool:
+        strict = [s for s, token in zip(shapes, operands) if token == "s" and s is not None]
+        loose = [s for s, token in zip(shapes, operands) if token == "s?" and s is not None]
+        if result == "s" and out is not None and (strict or not loose):
+            strict = strict + [out]
+        for s in strict[1:]:
+            self.same(strict[0], s, what)
+        if not loose:
+            return True
+        if result != "s" or strict:  # a condition: a number, or the shape of the rest
+            target = strict[0] if strict else None
+            for s in loose:
+                if s.rank and target is not None:
+                    self.same(s, target, what)
+            return all(s.rank == 0 or s.rank is not None for s in loose)
+        if out is None:
+            return True
+        open_ = [s for s in loose if s.rank is None]
+        wide = [s for s in loose if s.rank]
+        for s in wide[1:]:
+            self.same(wide[0], s, what)
+        if wide:
+            self.same(out, wide[0], what)
+        if not open_:
+            if not wide:
+                self.fix(out, (), what)
+            return True
+        if out.rank == 0:
+            for s in open_:
+                self.fix(s, (), what)
+            return True
+        if len(open_) == 1 and not wide and all(s.rank == 0 for s in loose if s is not open_[0]):
+            self.same(out, open_[0], what)
+            return True
+        return False
+
+    def settle_parts(self, n, shapes, out, what) -> bool:
+        sizes = []
+        for k, s in enumerate([*shapes, out]):
+            if s is None and n.op.name == "concat":
+                self.fail(f"A bare number stands{what} where a vector belongs.", "Spread it with `like(a, b)`.")
+            if s.rank not in (None, 1):
+                self.fail(f"{describe(s.known).capitalize()} stands{what} where a vector belongs.")
+            if s.rank is None:
+                self.fix(s, (Dim(self.site),), what)
+            sizes.append(s.known[0])
+        if n.op.name == "concat":
+            self.sums.append((sizes[-1], tuple(sizes[:-1]), self.site))
+        elif n.op.name == "split":
+            self.sums.append((sizes[0], tuple(sizes[1:-1]), self.site))
+            self.same_dim(sizes[-1], sizes[n.params[0]], what)
+        else:
+            start, stop = n.params
+            self.same_dim(sizes[-1], Dim(self.site, stop - start), what)
+        return True
+
+    # --- all nodes -----------------------------------------------------------------------------------------------
+
+    def run(self) -> Inferred:
+        system = self.system
+        sites: dict[Node, object] = {}
+        order: list[Node] = []
+        for eq in system.equations:
+            for n in topological([eq.value]):
+                if n not in sites:
+                    sites[n] = eq
+                    order.append(n)
+        for n in order:
+            if n.op in (CONST, INDEX, EXTENT):
+                self.nodes[n] = None
+            elif n.op is READ:
+                self.nodes[n] = self.variables[n.params[0]]
+            else:
+                free = all(self.nodes[a] is None for a in n.args) and not tokens(n)[1].startswith("(")
+                self.nodes[n] = None if free or (n.op.name == "like" and self.nodes[n.args[1]] is None) else Shape(sites[n])
+        for d in system.declarations.values():
+            if d.name in self.variables and d.shape is not None:
+                self.declare(d)
+        literals = []
+        for eq in system.equations:
+            self.site = eq
+            if self.nodes[eq.value] is None:
+                literals.append(eq)
+            else:
+                self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
+        pending = [n for n in order if n.args]
+        while True:
+            pending = self.propagate(pending, sites)
+            if not self.default(order, sites, literals):
+                break
+        return self.result(order)
+
+    def propagate(self, pending, sites):
+        while True:
+            left = []
+            before = self.open_count(pending)
+            for n in pending:
+                self.site = sites[n]
+                if not self.settle(n):
+                    left.append(n)
+            if self.open_count(left) == before and len(left) == len(pending):
+                return left
+            pending = left
+
+    def open_count(self, nodes):
+        return sum(s is not None and s.known is None for n in nodes for s in [self.nodes[n], *map(self.nodes.get, n.args)])
+
+    def declare(self, d):
+        """The declared shape; a name in it stands for that name's own dimensions."""
+        self.site = d
+        dims: tuple[Dim, ...] = ()
+        for entry in d.shape:
+            if isinstance(entry, int):
+                dims += (Dim(d, entry),)
+                continue
+            if entry not in self.variables:
+                names = {n for n in self.variables}
+                raise d.line.error(f"`{entry}` in the shape of `{d.name}` is no variable of this text.",
+                                   d.line.source.find(entry), f"Name one of {', '.join(sorted(names))}, or a number."
+                                   ) if d.line else CellError(f"`{entry}` is no variable of this text.")
+            other = self.variables[entry]
+            if other.known is None:
+                of = self.system.declarations.get(entry)
+                if of is not None and of.shape is not None and entry != d.name:
+                    self.declare(of)
+                    self.site = d
+                else:
+                    self.fix(other, (Dim(d),))
+            dims += other.known
+        self.fix(self.variables[d.name], dims, f" in the declaration of `{d.name}`")
+
+    def default(self, order, sites, literals) -> bool:
+        """Give one open name its usual shape; False when nothing is open."""
+        undefined = [n for n in order if n.op is READ and n.params[0] not in self.system.defined
+                     and self.nodes[n].known is None]
+        for n in order:
+            if n.op.name == "matmul" and n.args[1] in undefined:
+                self.site = sites[n]
+                self.fix(self.nodes[n.args[1]], (Dim(self.site),))
+                return True
+        for n in order:
+            if n.op.name in ("mul", "div"):
+                for a, b in (n.args, n.args[::-1]):
+                    if a in undefined and self.nodes[b] is not None and self.nodes[b].rank:
+                        self.site = sites[n]
+                        self.same(self.nodes[a], self.nodes[b])
+                        return True
+        for eq in literals:
+            if self.variables[eq.name].known is None:
+                self.site = eq
+                self.fix(self.variables[eq.name], ())
+                return True
+        for n in undefined + [n for n in order if n.op is READ]:
+            if self.nodes[n].known is None:
+                self.site = sites[n]
+                self.fix(self.nodes[n], (Dim(self.site),))
+                return True
+        for n in order:
+            if self.nodes[n] is not None and self.nodes[n].known is None:
+                self.site = sites[n]
+                self.fix(self.nodes[n], (Dim(self.site),))
+                return True
+        for name, s in self.variables.items():
+            if s.known is None:
+                self.fix(s, (Dim(None),))
+                return True
+        return False
+
+    def result(self, order) -> Inferred:
+        named = sorted(self.variables, key=self.system.rank_of_name)
+        for name in named:
+            if self.variables[name].rank == 1:
+                self.variables[name].known[0].root().names.append(name)
+        for name, d in self.classes.items():  # a class also names the number of its classes
+            d.root().names.append(name)
+        for name in named:
+            for k, d in enumerate(self.variables[name].known):
+                if not d.root().names and d.root().size is None:
+                    d.root().names.append(f"{name}.{k}")
+
+        def key(d):
+            d = d.root()
+            if not d.names and d.size is None:
+                d.names.append(f"size{id(d)}")
+            return d.size if d.size is not None else d.names[0]
+
+        variables = {name: tuple(key(d) for d in self.variables[name].known) for name in self.system.axes}
+        aliases: dict[str, tuple[str, ...]] = {}
+        for name in named:
+            for d in self.variables[name].known:
+                if d.root().names:
+                    aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
+        for d in self.classes.values():
+            aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
+        nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
+        sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
+        return Inferred(variables, nodes, aliases, sums)
+
+
+def infer(system) -> Inferred:
+    return _Inference(system).run()
+
+
+def solve(inferred: Inferred, known: dict[str, int]) -> dict[str, int]:
+    """All sizes from a few: a concatenation's size is the sum of its parts'."""
+    sizes = dict(known)
+
+    def value(d):
+        return d if isinstance(d, int) else sizes.get(d)
+
+    changed = True
+    while changed:
+        changed = False
+        for whole, parts in inferred.sums:
+            unknown = [d for d in (whole, *parts) if value(d) is None]
+            if len(set(unknown)) > 1:
+                continue
+            if not unknown:
+                if value(whole) != sum(value(p) for p in parts):
+                    raise CellError(f"The size of `{whole}` is {value(whole)}, but its parts " + " + ".join(
+                        f"`{p}`" for p in parts) + f" have {sum(value(p) for p in parts)}.",
+                        remedy="Give sizes that add up.")
+                continue
+            if unknown[0] == whole:
+                if whole in parts:
+                    continue
+                sizes[whole] = sum(value(p) for p in parts)
+            else:
+                rest, times = value(whole) - sum(value(p) or 0 for p in parts), parts.count(unknown[0])
+                if rest <= 0 or rest % times:
+                    raise CellError(f"The size of `{whole}` is {value(whole)}; nothing is left for `{unknown[0]}`.",
+                                    remedy="Give a larger size.")
+                sizes[unknown[0]] = rest // times
+            changed = True
+    return sizes
+
+
+def carry_over(sizes: dict[str, int], old: Inferred, new: Inferred) -> dict[str, int]:
+    """The sizes of a system under the names they have in a system made from it."""
+    known = {}
+    for name, dims in old.variables.items():
+        for d, e in zip(dims, new.variables.get(name, ())):
+            if isinstance(e, str):
+                known[e] = d if isinstance(d, int) else sizes[d]
+    return solve(new, known)

@@ -1,0 +1,500 @@
+"""The unrolled graph: every operation at every step on one flat list, swept backwards for BPTT.
+
+This is the independent reference for the adjoint: it knows nothing of loops, orders or carries. Each read is resolved to
+the instance it meets, values are computed instance by instance, cotangents flow back the same way. Everything is iterative
+and lives in flat lists, so that a hundred thousand steps are as safe as three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+
+from .bind import Bound
+from .equations import BATCH, Equation, System, tokens_reduce
+from .errors import CellError
+from .evaluate import Given, _plan, _Run
+from .gradient import Typing, fit
+from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, read
+from .parse import Declaration, Line
+
+if TYPE_CHECKING:
+    import networkx
+
+Where = tuple[int, ...]
+
+
+class Unrolled:
+    """The instances of a system's operations over given extents, each after its operands.
+
+    kind, of, at, args: what instance k is ("op", "leaf", "var", "stack", "pick"), the node or name it is of, its
+    position along the indices it varies with, and the instances it is made from.
+    """
+
+    def __init__(self, system: System, extents: dict[str, int], given_ends=()):
+        self.system, self.extents, self.ends = system, extents, set(given_ends)
+        self.kind: list[str] = []
+        self.of: list = []
+        self.at: list[Where] = []
+        self.args: list[tuple[int, ...]] = []
+        self._slots: dict[tuple, int] = {}
+        self._order = {i: k for k, i in enumerate(system.indices)}
+        self._axes: dict[Node, tuple[str, ...]] = {}
+        for eq in system.equations:
+            if not eq.end:
+                for where in _grid([extents[i] for i in eq.free]):
+                    self._expand(("var", eq.name, where))
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __repr__(self):
+        return f"<unrolled: {len(self)} instances over {', '.join(f'{i.upper()}={n}' for i, n in self.extents.items())}>"
+
+    def slot(self, name: str, where: Where) -> int:
+        """The instance that holds a variable at a position."""
+        return self._slots["var", name, where]
+
+    def axes(self, n: Node) -> tuple[str, ...]:
+        if n not in self._axes:
+            self._axes[n] = tuple(sorted(self.system.free(n) - {BATCH}, key=self._order.__getitem__))
+        return self._axes[n]
+
+    def _expand(self, root: tuple):
+        """Add an instance and all it needs, operands first, without recursion."""
+        stack = [root]
+        while stack:
+            key = stack[-1]
+            if key in self._slots:
+                stack.pop()
+                continue
+            needs = self._needs(key)
+            missing = [k for k in needs if k not in self._slots]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            stack.pop()
+            self._slots[key] = len(self.kind)
+            self.kind.append(key[0])
+            self.of.append(key[1])
+            self.at.append(key[2])
+            self.args.append(tuple(self._slots[k] for k in needs))
+
+    def _needs(self, key: tuple) -> list[tuple]:
+        kind, of, where = key
+        if kind == "leaf":
+            return []
+        if kind == "var":
+            name = of if isinstance(of, str) else of[0]
+            eq = self._equation(of)
+            at = dict(zip((eq.free), where))
+            return [self._instance(eq.value, at)] if name else []
+        at = dict(zip(self._varies(kind, of), where))
+        if kind == "pick":
+            return [("op", of, tuple(k for i, k in zip(self.axes(of), where) if i != option(of)))]
+        if kind == "stack":
+            over = option(of)
+            return [self._instance(of.args[0], {**at, over: k}) for k in range(1, self.extents[over] + 1)]
+        if over := self._over(of):
+            return [("stack", of, tuple(at[i] for i in self._varies("stack", of) if i != over))]
+        return [self._instance(a, at) for k, a in enumerate(of.args) if k not in of.op.shape_only]
+
+    def _over(self, n: Node) -> str | None:
+        over = option(n) if n.op.fill is not None else None
+        return None if over == BATCH else over
+
+    def _varies(self, kind: str, n: Node) -> tuple[str, ...]:
+        """The indices whose positions tell instances of this kind apart."""
+        if kind == "pick" or not (over := self._over(n)):
+            return self.axes(n)
+        return tuple(i for i in self.axes(n) if i != over)
+
+    def _equation(self, of) -> Equation:
+        name, end = (of, None) if isinstance(of, str) else of
+        for eq in self.system.definitions[name]:
+            if eq.end == (end is not None) and (end is None or eq.at == end):
+                return eq
+        raise KeyError(of)
+
+    def _instance(self, n: Node, at: dict[str, int]) -> tuple:
+        """The key of the instance that a node is at a position."""
+        if n.op is READ:
+            return self._variable(n, at)
+        where = tuple(at[i] for i in self.axes(n))
+        if n.op in (CONST, INDEX, EXTENT):
+            return "leaf", n, where
+        if self._over(n):
+            if not tokens_reduce(n):
+                return "pick", n, where
+            return "op", n, where
+        return "op", n, where
+
+    def _variable(self, n: Node, at: dict[str, int]) -> tuple:
+        name, positions = n.params
+        where, outside = [], []
+        for p in positions:
+            base = at[p.index] if p.base == "i" else 1 if p.base == "1" else self.extents[p.index]
+            where.append(base + p.offset)
+            if not 1 <= where[-1] <= self.extents[p.index]:
+                outside.append(len(where) - 1)
+        if not outside:
+            return ("var" if name in self.system.defined else "leaf"), name, tuple(where)
+        k = outside[0]
+        end = tuple(Position(p.index, *(("1", -1) if where[k] == 0 else ("T", 1))) if j == k else Position(p.index)
+                    for j, p in enumerate(positions))
+        rest = tuple(w for j, w in enumerate(where) if j != k)
+        if len(outside) > 1:
+            return "leaf", (name, None), ()
+        if (name, end) in self.ends:
+            return "leaf", (name, end), rest
+        if any(eq.at == end for eq in self.system.definitions.get(name, ())):
+            return "var", (name, end), rest
+        return "leaf", (name, end), rest
+
+    @property
+    def graph(self) -> networkx.DiGraph:
+        """One node an instance, with op, time, gate, shape; edges from operand to result."""
+        import networkx
+
+        graph = networkx.DiGraph()
+        gates = {eq.value: eq.name for eq in self.system.equations}
+        for k, (kind, of, where) in enumerate(zip(self.kind, self.of, self.at)):
+            if isinstance(of, Node):
+                op, shape = of.op.name, self.system.inferred.nodes[of]
+                gate = gates.get(of)
+                time = self._time(self._varies(kind, of), where)
+            else:
+                name = of if isinstance(of, str) else of[0]
+                op, gate, shape = "read" if kind == "leaf" else "variable", name, self.system.shapes[name]
+                axes = self.system.axes[name] if isinstance(of, str) else ()
+                time = self._time(axes, where)
+            graph.add_node(k, op=op, kind=kind, gate=gate, time=time, at=where, shape=shape)
+            graph.add_edges_from((a, k) for a in self.args[k])
+        return graph
+
+    def _time(self, axes, where) -> int | None:
+        return next((k for i, k in zip(axes, where) if i not in self.system.model), None)
+
+
+def _grid(extents: list[int]) -> Iterator[Where]:
+    if not extents:
+        yield ()
+        return
+    for where in np.ndindex(*extents):
+        yield tuple(k + 1 for k in where)
+
+
+def symbolic(system: System, extents: dict[str, int]) -> Unrolled:
+    """The unrolled graph without values."""
+    for i in system.indices:
+        if i not in extents:
+            raise CellError(f"Nothing says how far to unroll along `{i}`.", remedy=f"Give it: unroll({i.upper()}=3).")
+        if extents[i] < 1:
+            raise CellError(f"A sequence has at least one step; {i.upper()} is {extents[i]}.")
+    return Unrolled(system, extents)
+
+
+class _Kernel:
+    """One node's value and cotangents in numbers, from its declaration alone."""
+
+    def __init__(self, tape: Tape, n: Node):
+        self.tape = tape
+        system, given = tape.system, tape.given
+        over = tape.unrolled._over(n)
+        self.parts: list = []
+        names, declarations, axes = [], {}, {}
+
+        def concrete(of: Node):
+            return tuple(d if isinstance(d, int) else given.sizes[d] for d in system.inferred.nodes[of])
+
+        def leaf(name, of: Node, stacked: bool):
+            sizes = concrete(of if of.op not in (INDEX, EXTENT) or not n.op.pointwise else n)  # an index fits anywhere
+            kind = "input" if BATCH in system.free(of) else "parameter"
+            declarations[name] = Declaration(name, kind, sizes, None, Line("", 0))
+            axes[name] = (over,) if stacked else ()
+            return read(name, tuple(Position(i) for i in axes[name]))
+
+        operands = []
+        for k, a in enumerate(n.args):
+            if a.op is CONST:
+                operands.append(a)
+            else:
+                operands.append(leaf(f"x{k}", a, over is not None))
+        y = node(n.op, *operands, params=n.params)
+        keeps = over is not None and not tokens_reduce(n)
+        g = leaf("g", n, keeps)
+        at = tuple(Position(i) for i in ((over,) if keeps else ()))
+        forward = System([Equation("y", at, y)], {**axes, "y": tuple(p.index for p in at)}, system.model, declarations)
+        sizes = {d: size for d, size in zip(forward.shapes["y"], concrete(n)) if isinstance(d, str)}
+        self.run = _Run(_plan(forward, False), Given({}, sizes, given.extents, given.batch, given.dtype))
+        self.constants = {c: np.asarray(c.params[0], self.run.real) for c in _plan(forward, False).constants}
+        self.forward = self.steps(forward)
+        places = [k for k in range(len(operands)) if k not in n.op.shape_only]
+        self.leaves = [(at, operands[k], self.widen(n.args[k], n)) for at, k in enumerate(places)
+                       if operands[k].op is READ]
+        self.y, self.g = y, g
+        self.backward = None
+        if n.op.vjp is None:
+            return
+        typing = Typing(forward)
+        typing.declare("g", len(system.inferred.nodes[n]), BATCH in system.free(n))
+        equations = [Equation("y", at, y)]
+        for (k, x), part in [((k, x), p) for k, p in enumerate(n.op.vjp(g, y, *operands)) for x in [operands[k]]]:
+            if part is not None and x.op is READ:
+                part = fit(part, x, typing)
+                equations.append(Equation(f"d{k}", x.params[1], part))
+                axes[f"d{k}"] = tuple(p.index for p in x.params[1])
+                self.parts.append((k, x, part))
+        back = System(equations, {**axes, "y": tuple(p.index for p in at)}, system.model, declarations)
+        self.back_run = _Run(_plan(back, False), self.run.given)
+        self.constants.update({c: np.asarray(c.params[0], self.run.real) for c in _plan(back, False).constants})
+        self.backward = self.steps(back)
+
+    def widen(self, a: Node, n: Node):
+        """The subscript that lines an index's value up with the components of the result."""
+        return (..., *(None,) * self.tape.system.rank(n)) if a.op in (INDEX, EXTENT) and n.op.pointwise else ...
+
+    def bound(self, operands):
+        return {x: operands[at][line_up] for at, x, line_up in self.leaves}
+
+    def steps(self, system):
+        plan = _plan(system, False)
+        return [step for step, what in zip(plan.steps, plan.order)
+                if not isinstance(what, Equation) and what.op is not READ]
+
+    def value(self, operands):
+        values = {**self.constants, **self.bound(operands)}
+        for step in self.forward:
+            step(self.run, values, {})
+        return values[self.y]
+
+    def cotangents(self, g, operands):
+        values = {**self.constants, **self.bound(operands), self.g: g}
+        for step in self.backward or ():
+            step(self.back_run, values, {})
+        return {k: np.broadcast_to(values[part], values[x].shape) for k, x, part in self.parts}
+
+
+class Tape:
+    """The unrolled graph with values; `backward` sweeps it.
+
+    `tape["h"]` is a variable's value at every step, as in a Trace; `graph` is the NetworkX graph of the instances.
+    """
+
+    def __init__(self, bound: Bound):
+        if bound.given.lengths:
+            raise CellError("A tape takes examples of one length.", remedy="Unroll each example on its own.")
+        self.bound, self.system, self.given = bound, bound.system, bound.given
+        self.unrolled = Unrolled(self.system, self.given.extents, self.given.ends)
+        self._kernels: dict[Node, _Kernel] = {}
+        self.values: list[np.ndarray] = []
+        with np.errstate(all="ignore"):
+            for k in range(len(self.unrolled)):
+                self.values.append(self._value(k))
+
+    def __repr__(self):
+        return f"<Tape: {len(self.unrolled)} instances>"
+
+    def __reduce__(self):
+        return Tape, (self.bound,)
+
+    @property
+    def graph(self) -> networkx.DiGraph:
+        return self.unrolled.graph
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._collect(name, self.values)
+
+    def _collect(self, name: str, values) -> np.ndarray:
+        extents = [self.given.extents[i] for i in self.system.axes[name]]
+        rows = [values[self.unrolled.slot(name, where)] for where in _grid(extents)]
+        array = np.asarray(rows).reshape(*extents, *rows[0].shape)
+        batched = self.bound.batched or name not in self.system.per_example
+        return array if batched else array.take(0, axis=len(extents))
+
+    def _kernel(self, n: Node) -> _Kernel:
+        if n not in self._kernels:
+            self._kernels[n] = _Kernel(self, n)
+        return self._kernels[n]
+
+    def _shape(self, name) -> tuple[int, ...]:
+        comps = tuple(d if isinstance(d, int) else self.given.sizes[d] for d in self.system.shapes[name])
+        return ((self.given.batch,) if name in self.system.per_example else ()) + comps
+
+    def _value(self, k: int) -> np.ndarray:
+        u = self.unrolled
+        kind, of, where = u.kind[k], u.of[k], u.at[k]
+        operands = [self.values[a] for a in u.args[k]]
+        if kind == "leaf":
+            return self._leaf(of, where)
+        if kind == "var":
+            name = of if isinstance(of, str) else of[0]
+            eq = u._equation(of)
+            x = operands[0]
+            rank = len(self.system.shapes[name])
+            if x.ndim and self.system.rank(eq.value) < rank:
+                x = x[..., *(None,) * rank]
+            return np.broadcast_to(x, self._shape(name)).astype(self.given.dtype)
+        if kind == "stack":
+            return np.stack([np.asarray(x) for x in operands])
+        if kind == "pick":
+            return operands[0][where[u.axes(of).index(option(of))] - 1]
+        return self._kernel(of).value(operands)
+
+    def _leaf(self, of, where) -> np.ndarray:
+        given = self.given
+        real = np.zeros((), given.dtype).real.dtype
+        if isinstance(of, Node):
+            if of.op is CONST:
+                return np.asarray(of.params[0], real)
+            i = of.params[0]
+            if of.op is INDEX:
+                return np.asarray(where[0] + given.offsets.get(i, 0), real)
+            extent = np.asarray(given.extents[i] + given.offsets.get(i, 0), real)
+            return extent if i in self.system.model else np.broadcast_to(extent, (given.batch,))
+        name, end = (of, None) if isinstance(of, str) else of
+        is_class = self.system.roles[name] == "class"
+        if isinstance(of, str):
+            array = given.values[name][tuple(k - 1 for k in where)]
+            return array if is_class else np.asarray(array, given.dtype)
+        if (name, end) in given.ends:
+            array = given.ends[name, end][tuple(k - 1 for k in where)]
+            return array if is_class else np.asarray(array, given.dtype)
+        return np.full(self._shape(name), -1, np.int64) if is_class else np.zeros(self._shape(name), given.dtype)
+
+    def backward(self, cotangents: Mapping | None = None, loss: str | None = None) -> Gradients:
+        """Gradients by name, as `Cell.gradient` gives them; `.steps(name)` is each step's contribution."""
+        from .adjoint import loss_of
+
+        if cotangents is None:
+            loss = loss or loss_of(self.system)
+            if loss is None:
+                raise CellError("The cell has no loss equation.", remedy="Give cotangents={'h': array}.")
+            cotangents = {loss: np.ones(self._shape(loss) if self.bound.batched else self._shape(loss)[
+                int(loss in self.system.per_example):])}
+        return Gradients(self, dict(cotangents))
+
+
+class Gradients(Mapping):
+    """Gradients of a tape, by name, and what each step contributes to them."""
+
+    def __init__(self, tape: Tape, cotangents: dict):
+        self.tape, self.cotangents = tape, cotangents
+        self._leaves = self._sweep(None)
+        self._found = self._gather()
+
+    def _sweep(self, watched: str | None):
+        """Reverse order over the list; cotangents of leaves, or of one parameter step by step."""
+        tape, u = self.tape, self.tape.unrolled
+        waiting: list[np.ndarray | None] = [None] * len(u)
+        for name, value in self.cotangents.items():
+            extents = [tape.given.extents[i] for i in tape.system.axes[name]]
+            array = np.asarray(value, tape.given.dtype)
+            if not tape.bound.batched and name in tape.system.per_example:
+                array = np.expand_dims(array, len(extents))
+            for where in _grid(extents):
+                k = u.slot(name, where)
+                part = array[tuple(i - 1 for i in where)]
+                waiting[k] = part if waiting[k] is None else waiting[k] + part
+        leaves: dict = {}
+        steps: dict[int, np.ndarray] = {}
+        with np.errstate(all="ignore"):
+            for k in range(len(u) - 1, -1, -1):
+                g = waiting[k]
+                if g is None:
+                    continue
+                waiting[k] = None
+                if u.kind[k] == "leaf":
+                    if not isinstance(u.of[k], Node):
+                        leaves[u.of[k], u.at[k]] = g
+                    continue
+                for a, part in self._parts(k, g):
+                    if watched is not None and u.kind[a] == "leaf" and u.of[a] == watched:
+                        time = u._time(u._varies(u.kind[k], u.of[k]), u.at[k]) if isinstance(u.of[k], Node) else None
+                        time = time or 0
+                        steps[time] = part if time not in steps else steps[time] + part
+                    waiting[a] = part if waiting[a] is None else waiting[a] + part
+        return leaves if watched is None else steps
+
+    def _parts(self, k: int, g: np.ndarray):
+        """The cotangents that one instance sends to its operands."""
+        tape, u = self.tape, self.tape.unrolled
+        kind, of, args = u.kind[k], u.of[k], u.args[k]
+        if kind == "var":
+            (a,) = args
+            yield a, _summed(g, tape.values[a].shape, tape.system.rank(u._equation(of).value))
+        elif kind == "stack":
+            for position, a in enumerate(args):
+                yield a, _summed(g[position], tape.values[a].shape, None)
+        elif kind == "pick":
+            whole = np.zeros_like(tape.values[args[0]], dtype=g.dtype)
+            whole[u.at[k][u.axes(of).index(option(of))] - 1] = g
+            yield args[0], whole
+        else:
+            kernel = tape._kernel(of)
+            values = [tape.values[a] for a in args]
+            parts = kernel.cotangents(g, values) if kernel.backward is not None else {}
+            at = [j for j, x in enumerate(of.args) if j not in of.op.shape_only]
+            for position, a in zip(at, args):
+                if position in parts:
+                    yield a, parts[position]
+
+    def _gather(self) -> dict[str, np.ndarray]:
+        tape = self.tape
+        system, given = tape.system, tape.given
+        found: dict[str, np.ndarray] = {}
+        for name in system.having("parameter", "input"):
+            extents = tuple(given.extents[i] for i in system.axes[name])
+            array = np.zeros(extents + tape._shape(name), given.dtype)
+            for (of, where), g in self._leaves.items():
+                if of == name:
+                    array[tuple(k - 1 for k in where)] += g
+            found[name] = array if tape.bound.batched or name not in system.per_example else array.take(
+                0, axis=len(extents))
+        for name, reached in system.delayed.items():
+            if system.roles[name] in ("class", "noise"):
+                continue
+            for end in reached:
+                extents = tuple(given.extents[i] for i in system.axes[name] if i != end.index)
+                array = np.zeros(extents + tape._shape(name), given.dtype)
+                for (of, where), g in self._leaves.items():
+                    if isinstance(of, tuple) and of[0] == name and of[1] is not None and end in of[1]:
+                        array[tuple(k - 1 for k in where)] += g
+                found[f"{name}[{end}]"] = array if tape.bound.batched else array.take(0, axis=len(extents))
+        return found
+
+    def steps(self, name: str) -> np.ndarray:
+        """(T, *shape): what each step adds to a parameter's gradient; they sum to it."""
+        if self.tape.system.roles.get(name) != "parameter":
+            raise CellError(f"`{name}` is no parameter.", remedy="Parameters: " + ", ".join(
+                self.tape.system.having("parameter")) + ".")
+        steps = self._sweep(name)
+        data = [i for i in self.tape.system.indices if i not in self.tape.system.model]
+        count = max((self.tape.given.extents[i] for i in data), default=1)
+        array = np.zeros((count, *self[name].shape), self.tape.given.dtype)
+        for time, part in steps.items():
+            array[max(time - 1, 0)] += part
+        return array
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._found[name]
+
+    def __iter__(self):
+        return iter(self._found)
+
+    def __len__(self):
+        return len(self._found)
+
+
+def _summed(g: np.ndarray, shape: tuple[int, ...], rank: int | None) -> np.ndarray:
+    """The cotangent of what was spread to g's shape."""
+    if rank is not None and g.ndim - rank > len(shape) - rank and rank == 0 and g.ndim > 1:
+        g = g.sum(axis=tuple(range(1, g.ndim)))
+    while g.ndim > len(shape):
+        g = g.sum(axis=0)
+    return g
+
+

@@ -1,0 +1,91 @@
+"""What a run gives: every named value at every step, and the state to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .equations import System
+from .evaluate import Given
+from .graph import Position
+
+
+def inner(system: System, name: str, store: np.ndarray, batched: bool) -> np.ndarray:
+    """A bordered array as the user sees it: (T, ..., batch, size), unbatched (T, ..., size)."""
+    axes = len(system.axes[name])
+    array = store[(slice(1, -1),) * axes]
+    return array if batched or name not in system.per_example else array.take(0, axis=axes)
+
+
+def at_end(system: System, name: str, store: np.ndarray, index: str, where: int | np.ndarray, batched: bool):
+    """A bordered array at one position of `index`, each example's own where `where` is an array."""
+    axes = system.axes[name]
+    k = axes.index(index)
+    others = tuple(slice(None) if i == index else slice(1, -1) for i in axes)
+    moved = np.moveaxis(store[others], k, 0)
+    per_example = name in system.per_example
+    if isinstance(where, np.ndarray) and per_example:
+        batch = len(axes)
+        array = np.moveaxis(np.moveaxis(moved, batch, 1)[where, np.arange(len(where))], 0, batch - 1)
+    else:
+        array = moved[where]
+    return array if batched or not per_example else array.take(0, axis=len(axes) - 1)
+
+
+class Trace(Mapping):
+    """Every named value of a run: `trace["h"][k]` is h at step k+1, shape (T, ..., batch, size).
+
+    Values past an example's end are zero (a class: -1). `trace.final` is a valid `initial` for what follows.
+    """
+
+    def __init__(self, system: System, given: Given, stores: dict[str, np.ndarray], batched: bool):
+        self._system, self._given, self._stores, self._batched = system, given, stores, batched
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._stores:
+            raise KeyError(f"{name!r} is no value of this run; there are {', '.join(self._stores)}")
+        return inner(self._system, name, self._stores[name], self._batched)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stores)
+
+    def __len__(self) -> int:
+        return len(self._stores)
+
+    def __repr__(self):
+        shown = ", ".join(f"{name} {self[name].shape}" for name in self)
+        return f"Trace({shown})"
+
+    @property
+    def final(self) -> dict[str, np.ndarray | int]:
+        """The carried values after the last step, and how many steps there were: hand it on as `initial`."""
+        given = self._given
+        state: dict[str, np.ndarray | int] = {}
+        for name, i in self._system.carried.items():
+            where = given.lengths.get(i, given.extents[i])
+            state[name] = at_end(self._system, name, self._stores[name], i, where, self._batched).copy()
+        for i in dict.fromkeys(self._system.carried.values()):
+            if i not in given.lengths:
+                state[i] = given.offsets.get(i, 0) + given.extents[i]
+        return state
+
+    def first_nonfinite(self) -> tuple[str, dict[str, int]] | None:
+        """The first value that is not finite, in the order of steps and equations: its name and where it stands."""
+        first = None
+        order = {name: k for k, name in enumerate([*self._system.given, *(e.name for e in self._system.equations)])}
+        for name, store in self._stores.items():
+            bad = ~np.isfinite(store[(slice(1, -1),) * len(self._system.axes[name])])
+            if bad.any():
+                axes = self._system.axes[name]
+                where = np.argwhere(bad)[0][:len(axes)] + 1
+                data = [k for i, k in zip(axes, where) if i not in self._system.model]
+                key = (bool(data) and name not in self._system.given, data, order.get(name, 0))
+                if first is None or key < first[0]:
+                    first = key, name, {i: int(k) for i, k in zip(axes, where)}
+        return first[1:] if first else None
+
+
+def end_key(name: str, end: Position) -> str:
+    """How the gradient of an initial value is named: "h[0]", or "hb[T+1]" for a sweep from the right."""
+    return f"{name}[{end}]"
