@@ -34,7 +34,7 @@ class Derived:
 
 def differentiable(system: System) -> frozenset[str]:
     """Names a gradient can flow to: parameters, real inputs, carried values and what is computed from them."""
-    found = set(system.having("parameter", "input")) | {n for n in system.carried if system.roles[n] != "class"}
+    found = set(system.having("parameter", "input")) | set(system.delayed)
     found -= set(system.having("noise", "class", "const"))
     changed = True
     while changed:
@@ -103,10 +103,20 @@ def tag(at: tuple[Position, ...]) -> str:
     return "_".join(words)
 
 
+def holders(system: System) -> dict[Node, Node]:
+    """The variable that holds an expression's value, varying with just what the expression varies with."""
+    held = {}
+    for eq in system.equations:
+        variable = read(eq.name, eq.at)
+        if eq.value.args and system.free(variable) == system.free(eq.value):
+            held.setdefault(eq.value, variable)
+    return held
+
+
 def name_preactivations(system: System) -> System:
     """f[t] = sigmoid(W @ x[t] + b)  ->  a_f[t] = W @ x[t] + b;  f[t] = sigmoid(a_f[t])"""
     names = _Names(system)
-    held = {eq.value: read(eq.name, eq.at) for eq in system.equations if not eq.end}
+    held = holders(system)
     named: dict[Node, Node] = {}
     before: dict[Equation, list[Equation]] = {}
     axes = dict(system.axes)
@@ -204,7 +214,7 @@ class _Adjoint:
         """Terms of every adjoint, by (name, position), and the carries, by the read they belong to."""
         roots = [(eq.value, read(self.adjoints[eq.name], eq.at)) for eq in reversed(live)]
         found = vjp(roots, self.typing, self.active.__contains__)
-        held = {eq.value: read(eq.name, eq.at) for eq in self.system.equations if eq.value.args}
+        held = holders(self.system)
         terms: dict[tuple[str, tuple[Position, ...]], list[Node]] = {}
         for name in self.outputs:
             at = self.main(name)
@@ -214,7 +224,7 @@ class _Adjoint:
         for n, g in found.items():
             if n.op is not READ:
                 continue
-            g = _replaced(g, {k: v for k, v in held.items()})
+            g = _replaced(g, held)
             name, at = n.params
             if all(p.base == "i" and not p.offset for p in at):
                 terms.setdefault((name, at), []).append(g)
@@ -332,7 +342,7 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
             t = jvp(n, tangents, typing)
             if t is not None and not (t.op is CONST and t.params[0] == 0):
                 tangents[n] = t
-    held = {eq.value: read(eq.name, eq.at) for eq in system.equations if eq.value.args}
+    held = holders(system)
     new = []
     for eq in system.equations:
         if eq.name in dots and eq.value in tangents:

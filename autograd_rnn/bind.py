@@ -15,7 +15,7 @@ from .equations import System
 from .errors import CellError
 from .evaluate import Given
 from .graph import READ, Position, topological
-from .init import lone_axes
+from .init import lone_sizes
 
 
 @dataclass
@@ -30,14 +30,14 @@ class Bound:
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
          noise=None) -> Bound:
     """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
-    lone = {i: int(params[i]) for i in lone_axes(system) if i in params}
+    lone = {i: int(params[i]) for i in lone_sizes(system) if i in params}
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
     known = _known_sizes(system, values)
-    batched, batch = _batch(system, values)
-    extents = _extents(system, values, lone, steps)
+    batched, batch = _batch(system, values, initial or {})
+    extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
     ends, offsets, system = _ends(system, initial or {}, batched, batch)
     ragged = _lengths(system, lengths, extents, batch, batched)
-    sizes = system.sizes(known)
+    sizes = system.sizes({**{d: n for d, n in lone.items() if d not in system.model}, **known})
     dtype = _dtype(system, values)
     if noise is not None:
         _draw(system, values, noise, extents, sizes, batch if batched else None)
@@ -101,7 +101,7 @@ def _rank(system, name) -> int:
     return len(system.axes[name]) + len(system.shapes[name])
 
 
-def _batch(system, values) -> tuple[bool, int]:
+def _batch(system, values, initial) -> tuple[bool, int]:
     """Batched means one more axis than the equations give; all inputs agree."""
     found: dict[str, int | None] = {}
     for name, array in values.items():
@@ -114,6 +114,11 @@ def _batch(system, values) -> tuple[bool, int]:
             raise _about(system, name, f"`{name}` has shape {array.shape}: {array.ndim} axes.",
                          f"Expected {_expected(system, name, False)}, or {_expected(system, name, True)}.")
         found[name] = array.shape[len(system.axes[name])] if extra else None
+    for name, value in initial.items():  # a cell without inputs shows its batch here
+        if name in system.per_example and not found:
+            lead = len(system.axes[name]) - 1
+            extra = np.ndim(value) - lead - len(system.shapes[name])
+            found[name] = np.shape(value)[lead] if extra == 1 else None
     sizes = set(found.values())
     if len(sizes) > 1:
         shown = ", ".join(f"`{n}` has " + ("none" if b is None else str(b)) for n, b in found.items())

@@ -5,31 +5,31 @@ Each method is a line or a few over the files that do the work.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .adjoint import Derived, adjoint, loss_of, outputs_of, tangent
-from .bind import Bound, bind
+from .adjoint import loss_of, outputs_of, tangent
+from .backpropagate import adjoint_of, backpropagate
+from .bind import bind
+from .check import Report, check_gradients
 from .elaborate import elaborate
 from .equations import System
 from .errors import CellError
-from .evaluate import evaluate
+from .evaluate import evaluate, plan
 from .graph import Primitive
 from .init import Rule, initialise
 from .order import rolled_graph
+from .primitives import PRIMITIVES
 from .printing.text import equation, system_text
-from .shapes import carry_over
 from .substitute import substitute
-from .trace import Trace, at_end, end_key, inner
+from .tape import Tape, Unrolled, symbolic
+from .trace import Trace
 
 if TYPE_CHECKING:
     import networkx
-
-    from .check import Report
-    from .tape import Tape
 
 
 class Cell:
@@ -58,7 +58,6 @@ class Cell:
         self.text, self.name = text, name
         self._called = cells_and_primitives
         self._rules: dict[str, Rule] = {}
-        self._derived: dict[Any, Derived] = {}
         self._shown: frozenset[str] | None = None
         self.system, calls = elaborate(text, cells, leaves)
         for prefix, key in calls.items():  # a called cell brings its own initialisation
@@ -70,7 +69,7 @@ class Cell:
         cell = cls.__new__(cls)
         cell.text, cell.name, cell.system = system_text(system), name, system
         cell._called = {k: v for k, v in called.items() if isinstance(v, Primitive)}
-        cell._rules, cell._derived = {}, {}
+        cell._rules = {}
         cell._shown = None if shown is None else frozenset(shown)
         return cell
 
@@ -129,9 +128,7 @@ class Cell:
     @property
     def schedule(self) -> tuple:
         """Operations and loops in order: what lies on a cycle through time stays in a loop."""
-        from .evaluate import _plan
-
-        return _plan(self.system, False).order
+        return plan(self.system).order
 
     @property
     def graph(self) -> networkx.DiGraph:
@@ -223,6 +220,24 @@ class Cell:
         >>> print(round(value, 6), round(float(grads["w"]), 6), grads["x"].round(6))
         1.124994 0.661019 [0.602231 0.867941]
         """
+        return self._gradient(params, loss, cotangents, initial, lengths, noise, steps, inputs)[:2]
+
+    def gradient_and_final(self, params: Mapping, loss: str | None = None, cotangents: Mapping | None = None,
+                           initial: Mapping | None = None, lengths=None, noise=None, steps: int | None = None, **inputs
+                           ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray | int]]:
+        """(value, gradients, final): what `gradient` gives, and the state to hand on as `initial`.
+
+        One forward pass serves both, so that truncated BPTT costs no second one; `final` is that of `run`'s trace.
+
+        >>> cell = Cell("h[t] = tanh(w * h[t-1] + x[t])\\nL = sum_t(h[t])\\nx: input()\\nw: ()")
+        >>> value, grads, final = cell.gradient_and_final({"w": 0.5}, x=[1.0, 0.0])
+        >>> float(final["h"].round(6)), final["t"]
+        (0.363399, 2)
+        """
+        value, gradients, trace = self._gradient(params, loss, cotangents, initial, lengths, noise, steps, inputs)
+        return value, gradients, trace.final
+
+    def _gradient(self, params, loss, cotangents, initial, lengths, noise, steps, inputs) -> tuple[float, dict, Trace]:
         if cotangents is not None and loss is not None:
             raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
         if cotangents is None and loss is None and self.loss is None:
@@ -230,14 +245,7 @@ class Cell:
                             f"cotangents={{'{self.outputs[-1]}': array}}.")
         forward = bind(self.system, params, inputs, initial, lengths, steps, noise)
         outputs = tuple(cotangents) if cotangents is not None else (loss or self.loss,)
-        derived = self._adjoint(forward.system, outputs, cotangents is None)
-        return _gradient(forward, derived, outputs, cotangents)
-
-    def _adjoint(self, system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
-        key = (system, outputs, unit)
-        if key not in self._derived:
-            self._derived[key] = adjoint(system, outputs, unit)
-        return self._derived[key]
+        return backpropagate(forward, outputs, cotangents)
 
     def check_gradients(self, params: Mapping, cotangents: Mapping | None = None, **given) -> Report:
         """Gradients against the complex step and the tape: the worst error of every tensor and every time step.
@@ -245,19 +253,22 @@ class Cell:
         Takes what `gradient` takes. The report prints as a table; `report.worst` is the largest error, `report.ok`
         whether it is at most 1e-12.
         """
-        from .check import check_gradients
-
         return check_gradients(self, params, cotangents, **given)
 
-    def unroll(self, params: Mapping | int | None = None, initial: Mapping | None = None, steps: int | None = None,
-               noise=None, T: int | None = None, **inputs) -> Tape:
-        """The tape: `unroll(T=3)` without values, `unroll(params, x=X)` with them; see Tape."""
-        from .tape import Tape, symbolic
+    def unroll(self, params: Mapping | None = None, initial: Mapping | None = None, steps: int | None = None, noise=None,
+               **inputs) -> Tape | Unrolled:
+        """The unrolled graph: `unroll(params, x=X)` with values, which `.backward()` sweeps; `unroll(T=3)` without.
 
-        if isinstance(params, int) or params is None:
-            return symbolic(self.system, T if T is not None else params)
-        bound = bind(self.system, params, inputs, initial, None, steps, noise)
-        return Tape(bound)
+        >>> cell = Cell("h[t] = tanh(u * h[t-1] + x[t])\\nL = sum_t(h[t])\\nx: input()\\nu: ()")
+        >>> cell.unroll(T=3).graph.number_of_nodes()
+        20
+        >>> tape = cell.unroll({"u": 0.5}, x=[1.0, 0.0, 0.0])
+        >>> tape.backward().steps("u").round(6)  # what each step adds to dL/du
+        array([0.      , 0.795871, 0.370943])
+        """
+        if params is None:
+            return symbolic(self.system, {name.lower(): count for name, count in inputs.items()})
+        return Tape(bind(self.system, params, inputs, initial, None, steps, noise))
 
     # --- equations from equations --------------------------------------------------------------------------------
 
@@ -277,7 +288,7 @@ class Cell:
         """
         unit = outputs is None and self.loss is not None
         names = tuple(self.outputs if outputs is None else outputs)
-        derived = self._adjoint(self.system, names, unit)
+        derived = adjoint_of(self.system, names, unit)
         new = set(derived.system.defined) - {eq.name for eq in derived.forward.equations}
         return Cell._of(derived.system, f"backward of {self.name}" if self.name else None, new, self._called)
 
@@ -312,84 +323,20 @@ class Cell:
         return _rebuilt, (self.text, self.name, self._called, self._rules, self._shown)
 
 
+def _reduced(system: System):
+    """A system pickles as its text, with the primitives that are not the library's own."""
+    leaves = {n.op.name: n.op for n in system.nodes if n.args and PRIMITIVES.get(n.op.name) is not n.op}
+    return _parsed, (system_text(system), leaves)
+
+
+def _parsed(text: str, leaves: dict[str, Primitive]) -> System:
+    return elaborate(text, {}, leaves)[0]
+
+
+copyreg.pickle(System, _reduced)
+
+
 def _rebuilt(text, name, called, rules, shown) -> Cell:
     cell = Cell(text, name, **called)
     cell._rules, cell._shown = rules, shown
     return cell
-
-
-def _gradient(forward: Bound, derived: Derived, outputs, cotangents) -> tuple[float, dict[str, np.ndarray]]:
-    given, batched = forward.given, forward.batched
-    system, names = derived.system, derived.names
-    seeds = {}
-    for name, value in (cotangents or {}).items():
-        seeds[derived.seeds[name]] = _cotangent(forward, name, value)
-    leaves = [n for n in forward.system.having("parameter", "input") if n in names]
-    ends = {(n, end): names[n] for n, reached in forward.system.delayed.items() if n in names for end in reached}
-    keep = {names[n] for n in leaves} | set(ends.values()) | set(outputs)
-    sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
-    full = replace(given, values={**given.values, **seeds}, sizes=sizes)
-    stores = evaluate(system, full, keep)
-    value = 0.0
-    for name in outputs:
-        axes = len(system.axes[name])
-        out = stores[name][(slice(1, -1),) * axes]
-        value = value + (np.sum(out) if cotangents is None else np.sum(out * seeds[derived.seeds[name]]))
-    gradients = {}
-    for n in forward.system.having("parameter", "input"):
-        if n in names:
-            gradients[n] = np.array(inner(system, names[n], stores[names[n]], batched))
-        else:
-            array = given.values[n]
-            gradients[n] = np.zeros_like(array if batched or n not in system.per_example else array.take(
-                0, axis=len(system.axes[n])))
-    for (n, end), adj in ends.items():
-        where: int | np.ndarray = 0
-        if end.base == "T":
-            lengths = given.lengths.get(end.index)
-            where = given.extents[end.index] + 1 if lengths is None else lengths + 1
-        gradients[end_key(n, end)] = np.array(at_end(system, adj, stores[adj], end.index, where, batched))
-    finite = np.isfinite(value) and all(np.isfinite(g).all() for g in gradients.values())
-    if not finite:
-        _explain(forward, derived, full)
-    return value[()] if isinstance(value, np.ndarray) else value, gradients
-
-
-def _cotangent(forward: Bound, name: str, value) -> np.ndarray:
-    """A cotangent has its output's shape."""
-    system, given = forward.system, forward.given
-    if name not in system.defined:
-        raise CellError(f"There is a cotangent for `{name}`, which no equation defines.",
-                        remedy="Outputs: " + ", ".join(system.defined_in_order) + ".")
-    comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
-    lead = tuple(given.extents[i] for i in system.axes[name])
-    batch = (given.batch,) if name in system.per_example and forward.batched else ()
-    array = np.asarray(value)
-    if array.shape != lead + batch + comps:
-        raise CellError(f"The cotangent of `{name}` has shape {array.shape}; expected {lead + batch + comps}.",
-                        remedy=f"A cotangent has the shape of its output: see trace['{name}'].shape.")
-    if array.dtype.kind not in "iufc":
-        raise CellError(f"The cotangent of `{name}` has dtype {array.dtype}.", remedy="Give real numbers.")
-    if name in system.per_example and not forward.batched:
-        array = np.expand_dims(array, len(lead))
-    return np.asarray(array, given.dtype)
-
-
-def _explain(forward: Bound, derived: Derived, given) -> None:
-    """Name the first value that is not finite."""
-    for system, values, what in ((forward.system, forward.given, "value"), (derived.system, given, "gradient")):
-        trace = Trace(system, values, evaluate(system, values), forward.batched)
-        found = trace.first_nonfinite()
-        if found is None:
-            continue
-        name, at = found
-        where = ", ".join(f"{i} = {k + values.offsets.get(i, 0)}" for i, k in at.items())
-        line = next((eq.line for eq in system.equations if eq.name == name and eq.line), None)
-        role = forward.system.roles.get(name, what)
-        fact = f"`{name}`{f' at {where}' if where else ''} is not finite (its role: {role})."
-        remedy = "Look at the data or the parameters given." if name in system.given else (
-            "Everything before it is finite: lower the learning rate, clip, or guard the equation.")
-        raise line.error(fact, None, remedy) if line else CellError(fact, remedy=remedy)
-    raise CellError("The gradient is not finite.", remedy="Its terms overflow when summed: scale the loss down.")
-
-

@@ -1,31 +1,32 @@
 """Gradients that are right: the complex step against the adjoint and the tape, per tensor and per time step.
 
-f(x + ih) = f(x) + ih f'(x): with h = 1e-30 the imaginary part is the derivative, without cancellation, through the
+f(x + ih) = f(x) + ih f'(x): with h = 1e-100 the imaginary part is the derivative, without cancellation, through the
 reference evaluator (Squire and Trapp, SIAM Review 40, 1998). Each entry's perturbation rides on a lane of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import primitives as P
-from .adjoint import adjoint
-from .bind import bind
+from .backpropagate import adjoint_of, backpropagate, cotangent
+from .bind import Bound, bind
 from .equations import Equation, System
-from .evaluate import Given, evaluate
-from .graph import Node, node
+from .evaluate import Given, evaluate, inside
+from .graph import Node, Position, node
 from .shapes import carry_over
-from .trace import end_key
+from .tape import Tape
+from .trace import end_key, inner
 
 if TYPE_CHECKING:
     from .cell import Cell
 
-STEP = 1e-30
-TINY = 1e-250
+STEP = 1e-100
+TINY = 1e-190
 TOLERANCE = 1e-12
 
 
@@ -94,14 +95,11 @@ def check_gradients(cell: Cell, params: Mapping, cotangents: Mapping | None = No
     else:
         choices = [cotangents]
     for chosen in choices:
-        _, found = cell.gradient(params, loss=loss, cotangents=chosen, **given)
         problem = _Problem(cell, params, chosen, loss or cell.loss, given)
-        report.slices += problem.compare(found, "")
-        small = problem.given.lengths == {} and np.prod([*problem.given.extents.values(), 1]) <= 64
+        report.slices += problem.compare(problem.by_adjoint, "")
+        small = not problem.given.lengths and np.prod([*problem.given.extents.values(), 1]) <= 64
         if tape or (tape is None and small):
-            options = {k: v for k, v in given.items() if k != "lengths"}
-            unrolled = cell.unroll(params, **options).backward(chosen, loss=loss)
-            report.slices += problem.compare({k: unrolled[k] for k in found}, "tape")
+            report.slices += problem.compare(problem.by_tape, "tape")
     return report
 
 
@@ -133,12 +131,22 @@ class _Problem:
 
     def __init__(self, cell, params, cotangents, loss, given):
         bound = bind(cell.system, params, *_inputs(given))
-        self.cell, self.bound, self.system, self.given = cell, bound, bound.system, bound.given
+        if bound.given.dtype == np.float32:
+            bound = in_dtype(bound, np.float64)
+        self.bound, self.system, self.given = bound, bound.system, bound.given
         self.cotangents, self.loss = cotangents, loss
+        self.outputs = tuple(cotangents) if cotangents is not None else (loss,)
         self.exact: dict[str, np.ndarray] = {}
         self.scale: dict[str, np.ndarray] | None = None
 
-    def compare(self, found: Mapping[str, np.ndarray], note: str) -> list[Slice]:
+    def by_adjoint(self, bound: Bound) -> Mapping[str, np.ndarray]:
+        return backpropagate(bound, self.outputs, self.cotangents)[1]
+
+    def by_tape(self, bound: Bound) -> Mapping[str, np.ndarray]:
+        return Tape(bound).backward(self.cotangents, loss=self.loss)
+
+    def compare(self, differentiate: Callable[[Bound], Mapping], note: str) -> list[Slice]:
+        found = differentiate(self.bound)
         if not self.exact:
             self.exact = self.complex_step(self.given)
         slices = []
@@ -153,7 +161,7 @@ class _Problem:
                 relative = error / size if size else np.inf
                 doubtful |= not relative <= TOLERANCE
                 slices.append(Slice(name, step, relative, size, note))
-        return self.again(slices, found, note) if doubtful else slices
+        return self.again(slices, found, differentiate, note) if doubtful else slices
 
     def cut(self, name, found, exact):
         """A tensor whole, or what has a data index step by step."""
@@ -164,7 +172,7 @@ class _Problem:
         else:
             yield None, found, exact
 
-    def again(self, slices, found, note):
+    def again(self, slices, found, differentiate, note):
         """Doubtful slices judged by their contributions' size, then by both sides in longdouble."""
         scale = self.magnitudes()
         better = []
@@ -179,9 +187,10 @@ class _Problem:
                 size = float(max(np.max(m, initial=0) for step, m, _ in self.cut(
                     s.name, scale[s.name], scale[s.name]) if step == s.step))
             error = float(np.max(np.abs(pick[0] - pick[1]))) / size if size else np.inf
-            if not error <= TOLERANCE and self.given.dtype != np.longdouble and note == "":
+            if not error <= TOLERANCE and self.given.dtype != np.longdouble:
                 if long_exact is None:
-                    long_exact, long_found = self.in_longdouble()
+                    bound = in_dtype(self.bound, np.longdouble)
+                    long_exact, long_found = self.complex_step(bound.given), differentiate(bound)
                 pair = {step: (a, b) for step, a, b in self.cut(s.name, long_found[s.name], long_exact[s.name])}[s.step]
                 long_error = float(np.max(np.abs(pair[0] - pair[1])) / max(size, TINY))
                 if long_error <= error / 100:
@@ -190,35 +199,19 @@ class _Problem:
             better.append(replace(s, error=error, note=note or "sum of cancelling terms"))
         return better
 
-    def in_longdouble(self):
-        values = {n: v if v.dtype.kind in "iu" else v.astype(np.longdouble) for n, v in self.given.values.items()}
-        ends = {k: v if v.dtype.kind in "iu" else v.astype(np.longdouble) for k, v in self.given.ends.items()}
-        given = replace(self.given, values=values, ends=ends, dtype=np.dtype(np.longdouble))
-        exact = self.complex_step(given)
-        bound = replace(self.bound, given=given)
-        from .cell import _gradient
-
-        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
-        derived = self.cell._adjoint(self.system, outputs, self.cotangents is None)
-        return exact, _gradient(bound, derived, outputs, self.cotangents)[1]
-
     def magnitudes(self) -> dict[str, np.ndarray]:
         """Each gradient with the absolute values of its terms in place of the terms."""
         if self.scale is not None:
             return self.scale
-        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
-        derived = adjoint(self.system, outputs, self.cotangents is None)
+        derived = adjoint_of(self.system, self.outputs, self.cotangents is None)
         names = {adj: n for n, adj in derived.names.items() if self.system.roles.get(n) in ("parameter", "input")}
         equations = [replace(eq, value=magnitude(eq.value)) if eq.name in names and not eq.end else eq
                      for eq in derived.system.equations]
         system = System(equations, derived.system.axes, self.system.model, derived.system.declarations)
-        from .cell import _cotangent
-        from .trace import inner
-
-        seeds = {derived.seeds[n]: _cotangent(self.bound, n, v) for n, v in (self.cotangents or {}).items()}
+        seeds = {derived.seeds[n]: cotangent(self.bound, n, v) for n, v in (self.cotangents or {}).items()}
         sizes = carry_over(self.given.sizes, self.system.inferred, system.inferred)
         stores = evaluate(system, replace(self.given, values={**self.given.values, **seeds}, sizes=sizes), names)
-        self.scale = {n: inner(system, adj, stores[adj], self.bound.batched) for adj, n in names.items()}
+        self.scale = {n: inner(system, adj, stores[adj], self.given, self.bound.batched) for adj, n in names.items()}
         return self.scale
 
     def complex_step(self, given: Given) -> dict[str, np.ndarray]:
@@ -233,7 +226,7 @@ class _Problem:
             if self.system.roles[name] in ("class", "noise", "const"):
                 continue
             for end in reached:
-                at = tuple(end if i == end.index else self.main(name, i) for i in self.system.axes[name])
+                at = tuple(end if i == end.index else Position(i) for i in self.system.axes[name])
                 if any((eq.name, eq.at) == (name, at) for eq in self.system.equations):
                     continue
                 shape = tuple(given.extents[i] for i in self.system.axes[name] if i != end.index)
@@ -253,11 +246,6 @@ class _Problem:
             for (key, where), d in zip(chunk, derivative):
                 results[key][where] = d
         return {self.label(key): self.unbatched(key, array) for key, array in results.items()}
-
-    def main(self, name, i):
-        from .graph import Position
-
-        return Position(i)
 
     def label(self, key) -> str:
         return key if isinstance(key, str) else end_key(key[0], next(p for p in key[1] if p.outside))
@@ -280,18 +268,25 @@ class _Problem:
             borders[key] = spread.astype(dtype) if key in touched else spread
         for lane, (key, where) in enumerate(chunk):
             (values[key] if isinstance(key, str) else borders[key])[(lane, *where)] += 1j * STEP
-        outputs = tuple(self.cotangents) if self.cotangents is not None else (self.loss,)
         run = replace(given, values=values, ends=borders, dtype=np.dtype(dtype), lanes=count)
-        stores = evaluate(self.system, run, outputs)
+        stores = evaluate(self.system, run, self.outputs)
         total = np.zeros(count, given.dtype)
-        from .cell import _cotangent
-
-        for name in outputs:
+        for name in self.outputs:
             out = stores[name][(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))].imag
             if self.cotangents is not None:
-                out = out * _cotangent(self.bound, name, self.cotangents[name])
+                mask = inside(self.system.axes[name], len(self.system.shapes[name]), given)
+                out = (out if mask is None else np.where(mask, out, 0)) * cotangent(
+                    self.bound, name, self.cotangents[name])
             total += out.reshape(count, -1).sum(axis=1)
         return total / STEP
+
+
+def in_dtype(bound: Bound, dtype) -> Bound:
+    """The same run in another precision."""
+    cast = lambda v: v if v.dtype.kind in "iu" else v.astype(dtype)  # noqa: E731
+    given = replace(bound.given, values={n: cast(v) for n, v in bound.given.values.items()},
+                    ends={k: cast(v) for k, v in bound.given.ends.items()}, dtype=np.dtype(dtype))
+    return replace(bound, given=given)
 
 
 def magnitude(n: Node) -> Node:

@@ -19,12 +19,19 @@ from .parse import _OPERATORS, _RELATIONS, Declaration, Definition, Function, Pa
 from .shapes import signature
 
 RESERVED = {BATCH, LANE}
+FURTHEST = 100  # steps that a position may lie away
+EXPANSIONS = 10_000  # calls of the text's own functions
 
 
 @lru_cache(maxsize=1)
 def library() -> dict[str, Function]:
     """The composed functions, written in the notation."""
     return parse(P.LIBRARY + "\nunused = 0").functions
+
+
+def callable_name(name: str) -> bool:
+    """Whether the notation has a function of this name."""
+    return name in library() or (name in P.PRIMITIVES and (P.PRIMITIVES[name].infix is None or name == "mod"))
 
 
 def elaborate(text: str, cells: dict[str, System], leaves: dict[str, Primitive]
@@ -44,7 +51,11 @@ class _Elaboration:
         self.find_axes()
         self.declarations = {d.name: d for d in parsed.declarations.values() if d.kind != "axis"}
         self.equations: list[Equation] = []
+        self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
+                                 if isinstance(n, ast.Name))
+        self.places: dict[tuple[str, tuple[Position, ...]], Equation] = {}
         self.calls: dict[str, str] = {}
+        self.expansions = 0
 
     # --- names ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +121,8 @@ class _Elaboration:
                                          f"Define a variable over `{axis}` first.")
                 resolved.append(named[0][2])
             if len(set(resolved)) != len(resolved):
-                raise line.error(f"`{name}` runs over the same index twice.", n)
+                raise line.error(f"`{name}` runs over the same index twice.", n,
+                                 "Declare a second index with the same size, like `j: axis`.")
             self.axes[name] = tuple(resolved)
 
     def axis_of(self, line, raw) -> str | None:
@@ -124,6 +136,9 @@ class _Elaboration:
         base, offset = raw, 0
         if isinstance(raw, ast.BinOp) and isinstance(raw.op, (ast.Add, ast.Sub)) and isinstance(raw.right, ast.Constant):
             base, offset = raw.left, raw.right.value if isinstance(raw.op, ast.Add) else -raw.right.value
+        if isinstance(offset, int) and abs(offset) > FURTHEST:
+            raise line.error(f"The position lies {abs(offset)} steps away.", raw,
+                             f"At most {FURTHEST}; give what lies further back as an input.")
         if isinstance(offset, int):
             if isinstance(base, ast.Name) and base.id == axis:
                 return Position(axis, "i", offset)
@@ -160,6 +175,9 @@ class _Elaboration:
 
     def target(self, d: Definition, target) -> tuple[str, tuple[Position, ...]]:
         name, at = self.positions(d.line, target)
+        if name in self.indices or name in self.extents:
+            raise d.line.error(f"`{name}` is an index, or its extent, and cannot also be a variable.", target,
+                               "Rename one of them.")
         if name in self.cells or name in self.leaves or name in self.parsed.functions:
             raise d.line.error(f"`{name}` is a function here and cannot be a variable.", target, "Rename one of them.")
         for p in at:
@@ -167,14 +185,15 @@ class _Elaboration:
                 raise d.line.error(f"`{name}` cannot be defined at `{p}`.", target,
                                    f"Define it at `{p.index}`, or just outside: at 0 or at {extent_name(p.index)}+1.")
         if sum(p.outside for p in at) > 1:
-            raise d.line.error("An end is taken along one index at a time.", target)
+            raise d.line.error("An end is taken along one index at a time.", target,
+                               "Define the end along one index, with the other index open: `h[t,0]`.")
         return name, at
 
     def define(self, eq: Equation):
-        for other in self.equations:
-            if (other.name, other.at) == (eq.name, eq.at):
-                raise eq.line.error(f"`{eq}` is defined twice.", 0,
-                                    f"The first definition is line {other.line.number}: {other.line.source.strip()}")
+        other = self.places.setdefault((eq.name, eq.at), eq)
+        if other is not eq:
+            raise eq.line.error(f"`{eq}` is defined twice.", 0,
+                                f"The first definition is line {other.line.number}: {other.line.source.strip()}")
         declared = self.declarations.get(eq.name)
         if declared is not None and not eq.end and declared.kind != "parameter":
             raise eq.line.error(f"`{eq.name}` is declared as {declared.kind} and also defined.", 0,
@@ -195,7 +214,8 @@ class _Elaboration:
             free = free_indices(eq.value, frozenset(), self.model, {}) - RESERVED
             if not free <= set(eq.free):
                 missing = sorted(free - set(eq.free))[0]
-                raise eq.line.error(f"The right side varies with `{missing}`, the left side does not.", 0)
+                raise eq.line.error(f"The right side varies with `{missing}`, the left side does not.", 0,
+                                    f"Add `{missing}` on the left, or bind it: `sum_{missing}(...)`.")
         return system
 
     def check_class(self, eq, k, op, system):
@@ -252,7 +272,8 @@ class _Elaboration:
                 raise line.error(f"`{call.func.id}` has no `{k.arg}`.", k.value, "It has " + ", ".join(
                     f"`{n}`" for n in callee.axes) + ".")
             if k.arg in callee.defined and k.arg not in callee.carried:
-                raise line.error(f"`{k.arg}` is computed by `{call.func.id}` and cannot be passed to it.", k.value)
+                raise line.error(f"`{k.arg}` is computed by `{call.func.id}` and cannot be passed to it.", k.value,
+                                 "Pass its inputs, its states and parameters to share.")
         states = [k for k in passed if k in callee.defined]
         outputs = states or [callee.equations[-1].name]
         if len(outputs) != len(targets):
@@ -307,7 +328,7 @@ class _Elaboration:
                 private = own(name)
                 main = place(name, tuple(Position(i) for i in callee.axes[name]))[1]
                 if not any(eq.name == private for eq in self.equations):
-                    self.equations.append(Equation(private, main, passed[name], line))
+                    self.define(Equation(private, main, passed[name], line))
                 return read(*place(name, positions))
             if name in states and any(p.base == "i" and p.offset for p in positions):
                 return passed[name]
@@ -381,7 +402,7 @@ class _Reader:
                 return node(P.transpose, self.node(n.value))
             case ast.Call():
                 return self.call(n)
-        raise self.line.error("This has no meaning in an equation.", n)
+        raise self.line.error("This has no meaning in an equation.", n, "Write one expression on each side of `=`.")
 
     def sum(self, n) -> Node:
         """a + b - c as one sum of a, b and -c."""
@@ -428,14 +449,25 @@ class _Reader:
             return extent(home.extents[n.id])
         if n.id in home.cells:
             raise self.line.error(f"`{n.id}` is a cell and is called.", n, f"Write `{n.id}(x=...)`.")
+        self.is_variable(n)
         if home.axes.get(n.id):
             raise self.line.error(f"`{n.id}` runs over {', '.join(home.axes[n.id])}; here its index is missing.", n,
                                   f"Write `{n.id}[{','.join(home.axes[n.id])}]`.")
         return read(n.id)
 
+    def is_variable(self, n: ast.Name) -> None:
+        """A function that is not called is a slip, unless the text defines or declares a variable of its name."""
+        home = self.home
+        own = n.id in home.parsed.functions or n.id in home.leaves
+        if (own or callable_name(n.id)) and n.id not in home.declarations and n.id not in home.targets:
+            raise self.line.error(f"`{n.id}` is a function and stands here without its argument.", n,
+                                  f"Write `{n.id}(...)`, or define a variable of another name.")
+
     def subscript(self, n: ast.Subscript) -> Node:
         if n.value.id in self.local:
-            raise self.line.error(f"`{n.value.id}` is a function's parameter and takes no index.", n)
+            raise self.line.error(f"`{n.value.id}` is a function's parameter and takes no index.", n,
+                                  "Pass the variable at its index: `f(h[t])`.")
+        self.is_variable(n.value)
         name, at = self.home.positions(self.line, n)
         for p in at:
             if p.base == "i" and p.index not in self.scope:
@@ -449,13 +481,14 @@ class _Reader:
             raise self.line.error(f"The cell `{name}` is called inside an expression.", n,
                                   f"Give the call a line of its own: `h[t] = {name}(...)`.")
         if n.keywords:
-            raise self.line.error(f"`{name}` takes no named arguments.", n.keywords[0].value)
+            raise self.line.error(f"`{name}` takes no named arguments.", n.keywords[0].value,
+                                  "Only a cell's arguments are passed by name.")
         stem, _, suffix = name.rpartition("_")
         function = home.parsed.functions.get(name) or (library().get(name) if name not in home.leaves else None)
         if function is not None:
             return self.expand(n, function)
-        primitive = home.leaves.get(name) or P.PRIMITIVES.get(name)
-        if primitive is not None and (primitive.infix is None or name == "mod"):
+        primitive = home.leaves.get(name) or (P.PRIMITIVES.get(name) if callable_name(name) else None)
+        if primitive is not None:
             return self.apply(n, primitive)
         over = P.PRIMITIVES.get(stem)
         if over is not None and over.fill is not None and (suffix in home.indices or suffix == BATCH):
@@ -474,9 +507,14 @@ class _Reader:
 
     def expand(self, n: ast.Call, function: Function) -> Node:
         if len(n.args) != len(function.parameters):
-            raise self.line.error(f"`{function.name}` takes {len(function.parameters)} arguments, {len(n.args)} given.", n)
+            raise self.line.error(f"`{function.name}` takes {len(function.parameters)} arguments, {len(n.args)} given.", n,
+                                  f"Write `{function.name}({', '.join(function.parameters)})`.")
         if self.depth > 20:
             raise self.line.error(f"`{function.name}` calls itself.", n, "A function is a formula, not a recursion.")
+        self.home.expansions += 1
+        if self.home.expansions > EXPANSIONS:
+            raise self.line.error(f"The functions of this text are called more than {EXPANSIONS} times.", n,
+                                  "Define a variable for what is used again and again.")
         local = dict(zip(function.parameters, map(self.node, n.args)))
         return _Reader(self.home, function.line, self.scope, local, self.depth + 1).node(function.expression)
 
@@ -488,22 +526,28 @@ class _Reader:
                                       "For instance `slice(x, 0, 3)`.")
             statics.insert(0, args.pop().value)
         if primitive.statics == 2 and not 0 <= statics[0] < statics[1]:
-            raise self.line.error("A slice runs from its start to a larger stop, counted from 0.", n)
+            raise self.line.error("A slice runs from its start to a larger stop, counted from 0.", n,
+                                  "For instance `slice(x, 0, 3)`: the first three components.")
         if primitive is P.split and not 1 <= statics[0] < len(args):
-            raise self.line.error("The part to split off is counted from 1.", n)
+            raise self.line.error("The part to split off is counted from 1.", n,
+                                  "`split(v, a, b, 2)` is the part of v that has b's size, after one of a's.")
         operands = signature(primitive.shape)[0]
         if not operands[-1].endswith("*"):
             wanted = len(operands)
             if len(args) != wanted:
-                raise self.line.error(f"`{primitive.name}` takes {wanted} argument(s), {len(args)} given.", n)
+                raise self.line.error(f"`{primitive.name}` takes {wanted} argument(s), {len(args)} given.", n,
+                                      "Separate the arguments by commas; an index or a size is none of them.")
         elif not args:
-            raise self.line.error(f"`{primitive.name}` takes at least one argument.", n)
-        return node(primitive, *map(self.node, args), params=tuple(statics))
+            raise self.line.error(f"`{primitive.name}` takes at least one argument.", n,
+                                  f"For instance `{primitive.name}(x[t], h[t-1])`.")
+        shape_only = _Reader(self.home, self.line, set(self.home.indices), self.local, self.depth)  # only a shape is read
+        return node(primitive, *((shape_only if k in primitive.shape_only else self).node(a)
+                                 for k, a in enumerate(args)), params=tuple(statics))
 
     def reduce(self, n: ast.Call, primitive: Primitive, over: str) -> Node:
         """sum_j(e) binds j; softmax_j(e) keeps it."""
         if len(n.args) != 1:
-            raise self.line.error(f"`{n.func.id}` takes one argument.", n)
+            raise self.line.error(f"`{n.func.id}` takes one argument.", n, f"Write `{n.func.id}(expression)`.")
         if not tokens_reduce(node(primitive, 0)) and over not in self.scope | {BATCH}:
             raise self.line.error(f"`{n.func.id}` keeps the index `{over}`, which is not on the left side.", n,
                                   f"Define its result with `{over}` on the left, or sum over it.")

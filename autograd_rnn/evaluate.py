@@ -41,12 +41,12 @@ class Given:
 def evaluate(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """The bordered arrays of the names in `keep` (all of them where None): position k of an index is at k, its ends
     at 0 and at one past the last."""
-    plan = _plan(system, bool(given.lanes))
+    steps = plan(system, bool(given.lanes))
     wanted = set(system.axes) if keep is None else set(keep)
-    run = _Run(plan, given)
-    values: dict[Node, np.ndarray] = {n: np.asarray(n.params[0], run.real) for n in plan.constants}
+    run = Arrays(system, given)
+    values: dict[Node, np.ndarray] = {n: np.asarray(n.params[0], run.real) for n in steps.constants}
     with np.errstate(all="ignore"):
-        for step, nodes, names in zip(plan.steps, plan.last_nodes, plan.last_names):
+        for step, nodes, names in zip(steps.steps, steps.last_nodes, steps.last_names):
             step(run, values, {})
             for n in nodes:
                 values.pop(n, None)
@@ -55,14 +55,20 @@ def evaluate(system: System, given: Given, keep: Iterable[str] | None = None) ->
     return {name: run.store(name) for name in wanted}
 
 
-class _Run:
+def bordered_shape(system: System, name: str, given: Given) -> tuple[int, ...]:
+    """One position more at both ends of each index, the batch where the name has one, components."""
+    comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
+    batch = (given.batch,) if name in system.per_example else ()
+    return tuple(given.extents[i] + 2 for i in system.axes[name]) + batch + comps
+
+
+class Arrays:
     """The arrays of one evaluation."""
 
-    def __init__(self, plan, given: Given):
-        self.plan, self.given, self.stores = plan, given, {}
+    def __init__(self, system: System, given: Given):
+        self.system, self.given = system, given
+        self.stores: dict[str, np.ndarray] = {}
         self.real = np.zeros((), given.dtype).real.dtype
-        self.valid: dict[str, np.ndarray] = {
-            i: np.arange(1, given.extents[i] + 1)[:, None] <= lengths for i, lengths in given.lengths.items()}
 
     def store(self, name: str) -> np.ndarray:
         if name not in self.stores:
@@ -71,21 +77,19 @@ class _Run:
 
     def fresh(self, name: str) -> np.ndarray:
         """A bordered array, with what is given in its place and zeros (no class: -1) elsewhere."""
-        given, system = self.given, self.plan.system
+        given, system = self.given, self.system
         lead = (given.lanes,) if given.lanes else ()
-        axes = system.axes[name]
-        batch = (given.batch,) if name in system.per_example else ()
-        comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
+        axes, comps = system.axes[name], system.shapes[name]
+        shape = lead + bordered_shape(system, name, given)
         array = given.values.get(name)
         is_class = system.roles[name] == "class"
         if array is not None and not axes:
-            return np.broadcast_to(array if is_class else np.asarray(array, given.dtype), lead + batch + comps)
-        shape = lead + tuple(given.extents[i] + 2 for i in axes) + batch + comps
+            return np.broadcast_to(array if is_class else np.asarray(array, given.dtype), shape)
         store = np.full(shape, -1, np.int64) if is_class else np.zeros(shape, given.dtype)
         slots = (slice(None),) * len(lead)
         if array is not None:
             inside = slots + (slice(1, -1),) * len(axes)
-            mask = self.mask(axes, len(comps), batch=True)
+            mask = self.mask(axes, len(comps))
             np.copyto(store[inside], array, where=True if mask is None else mask)
         for (owner, at), value in given.ends.items():
             if owner == name:
@@ -109,22 +113,26 @@ class _Run:
             view[length + 1, b] = np.broadcast_to(np.moveaxis(np.broadcast_to(
                 value, np.delete(store[tuple(where)].shape, axis)), len(slots) + len(at) - 1, 0)[b], view.shape[2:])
 
-    def mask(self, axes, comps: int, batch: bool, fixed: dict[str, int] | None = None) -> np.ndarray | None:
-        """Where an array over `axes`, batch and components lies inside every example; None: everywhere."""
-        found = None
-        open_axes = [i for i in axes if not fixed or i not in fixed]
-        for i in axes:
-            if i not in self.valid:
-                continue
-            valid = self.valid[i]
-            if fixed and i in fixed:
-                valid = valid[fixed[i] - 1].reshape((1,) * len(open_axes) + (-1,) + (1,) * comps)
-            else:
-                shape = [1] * len(open_axes)
-                shape[open_axes.index(i)] = valid.shape[0]
-                valid = valid.reshape((*shape, valid.shape[1]) + (1,) * comps)
-            found = valid if found is None else found & valid
-        return found
+    def mask(self, axes, comps: int, fixed: dict[str, int] | None = None) -> np.ndarray | None:
+        return inside(axes, comps, self.given, fixed)
+
+
+def inside(axes, comps: int, given: Given, fixed: dict[str, int] | None = None) -> np.ndarray | None:
+    """Where an array over `axes`, batch and components lies inside every example; None: everywhere."""
+    found = None
+    open_axes = [i for i in axes if not fixed or i not in fixed]
+    for i in axes:
+        if i not in given.lengths:
+            continue
+        shape = [1] * len(open_axes)
+        if fixed and i in fixed:
+            valid = fixed[i] <= given.lengths[i]
+        else:
+            shape[open_axes.index(i)] = given.extents[i]
+            valid = np.arange(1, given.extents[i] + 1)[:, None] <= given.lengths[i]
+        valid = valid.reshape(*shape, given.batch, *(1,) * comps)
+        found = valid if found is None else found & valid
+    return found
 
 
 class _Plan:
@@ -303,7 +311,7 @@ class _Plan:
             extent = run.given.batch if over == BATCH else run.given.extents[over]
             if x.shape[axis] != extent:
                 x = np.broadcast_to(x, (*x.shape[:axis], extent, *x.shape[axis + 1:]))
-            mask = run.mask((over,), comps, batch=True)
+            mask = run.mask((over,), comps)
             if mask is not None:
                 shape = [1] * len(axes)
                 shape[axis], shape[axes.index(BATCH)] = mask.shape[0], mask.shape[1]
@@ -332,7 +340,7 @@ class _Plan:
             for a, s in lined:
                 x = values[a] if s is None else values[a][s]
                 for i in data:
-                    mask = run.mask((i,), inner + 1, batch=True)
+                    mask = run.mask((i,), inner + 1)
                     if mask is not None:
                         shape = [1] * len(axes)
                         shape[axes.index(i)], shape[axes.index(BATCH)] = mask.shape[:2]
@@ -437,10 +445,9 @@ class _Plan:
             index = eq.at[0].index
 
             def put(run, values, at):
-                if index in run.valid:
-                    k = at[index]
-                    np.copyto(run.store(name)[k], values[value], where=run.valid[index][k - 1].reshape(
-                        (-1,) + (1,) * comps))
+                mask = run.mask((index,), comps, fixed=at)
+                if mask is not None:
+                    np.copyto(run.store(name)[at[index]], values[value], where=mask)
                 else:
                     run.store(name)[at[index]] = values[value]
 
@@ -465,7 +472,7 @@ class _Plan:
             for p in eq.at:
                 where.append(at[p.index] if p.index in fixed else slice(1, -1) if p.base == "i" else
                              0 if p.base == "1" else -1)
-            mask = run.mask(data, comps, batch=True, fixed=at) if data else None
+            mask = run.mask(data, comps, fixed=at) if data else None
             if mask is not None and target != data:
                 mask = _spread(mask, data, target, comps, at)
             np.copyto(store[tuple(where)], x, where=True if mask is None else mask)
@@ -497,7 +504,7 @@ def _flat(steps):
             yield s
 
 
-def _plan(system: System, lanes: bool) -> _Plan:
+def plan(system: System, lanes: bool = False) -> _Plan:
     """A system's plan is made once and lives as long as the system."""
     plans = system.__dict__.setdefault("_plans", {})
     if lanes not in plans:

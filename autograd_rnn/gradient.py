@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from . import primitives as P
 from . import shapes
 from .equations import BATCH, System, free_indices
-from .graph import CONST, READ, Node, Position, node, read, rewrite, topological
+from .graph import CONST, READ, Node, Position, node, option, read, rewrite, topological
 
 
 class Typing:
@@ -39,14 +39,16 @@ class Typing:
         return self._rank[n]
 
 
-def fit(cotangent: Node, to: Node, typing: Typing) -> Node:
-    """Sum a cotangent over what `to` does not vary with: components, indices, the batch."""
+def fit(cotangent: Node, to: Node, typing: Typing, over: frozenset[str] = frozenset()) -> Node:
+    """Sum a cotangent over what `to` does not vary with: components, indices, the batch.
+
+    over: indices along which `to` is repeated, whether or not the cotangent varies with them.
+    """
     if cotangent.op is CONST and cotangent.params[0] == 0:
         return cotangent
     if typing.rank(to) == 0 and typing.rank(cotangent) > 0:
         cotangent = node(P.sum, cotangent)
-    extra = typing.free(cotangent) - typing.free(to)
-    for i in sorted(extra, key=typing.order.__getitem__):
+    for i in sorted((typing.free(cotangent) | over) - typing.free(to), key=typing.order.__getitem__):
         cotangent = node(P.sum, cotangent, params=(i,))
     return cotangent
 
@@ -68,8 +70,14 @@ def vjp(cotangents: Iterable[tuple[Node, Node]], typing: Typing, active: Callabl
             continue
         for a, part in zip(n.args, n.op.vjp(g, n, *n.args), strict=True):
             if part is not None and active(a):
-                waiting.setdefault(a, []).append(fit(_unspread(part, typing), a, typing))
+                waiting.setdefault(a, []).append(_returned(n, a, part, typing))
     return found
+
+
+def _returned(n: Node, a: Node, part: Node, typing: Typing) -> Node:
+    """A rule's cotangent as the operand's own: what the result varies with and the operand does not is summed."""
+    over = option(n) if n.op.fill is not None else None
+    return fit(_unspread(part, typing), a, typing, typing.free(n) | ({over} if over is not None else set()))
 
 
 def _unspread(part: Node, typing: Typing) -> Node:
@@ -93,12 +101,12 @@ def jvp(n: Node, tangents: dict[Node, Node], typing: Typing) -> Node | None:
     for a, part in zip(n.args, n.op.vjp(g, n, *n.args), strict=True):
         if part is None or a not in tangents:
             continue
-        part = fit(part, a, typing)
+        part = _returned(n, a, part, typing)
         linear = {g}
         for m in topological([part]):
             if any(x in linear for x in m.args):
                 linear.add(m)
-        back = vjp([(part, tangents[a])], typing, linear.__contains__)
+        back = vjp([(part, fit(tangents[a], part, typing, typing.free(a)))], typing, linear.__contains__)
         if g in back:
             terms.append(back[g])
     if not terms:

@@ -49,10 +49,13 @@ def biases(system: System) -> frozenset[str]:
     return frozenset(name for name, ops in used.items() if ops == {"add"} and len(system.shapes[name]) < 2)
 
 
-def lone_axes(system: System) -> tuple[str, ...]:
-    """Model indices that no array shows the extent of: their size travels with the parameters."""
+def lone_sizes(system: System) -> tuple[str, ...]:
+    """Extents and sizes that no array shows: they travel with the parameters."""
     shown = {i for name in system.given for i in system.axes[name]}
-    return tuple(i for i in system.indices if i in system.model and i not in shown)
+    known = {d for name in system.given for d in system.shapes[name]}
+    sums = dict(system.inferred.sums)
+    lone = [i for i in system.indices if i in system.model and i not in shown]
+    return (*lone, *(d for d in system.inferred.aliases if d not in known and d not in sums and not d.isdigit()))
 
 
 def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Mapping) -> dict[str, np.ndarray]:
@@ -87,5 +90,5 @@ def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Ma
         rule = rules.get(name, 0.0 if name in zero else rules.get("default", fan_in))
         value = rule(rng, shape) if callable(rule) else np.full(shape, rule)
         params[name] = np.asarray(value, dtype)
-    extents = {i: np.asarray(found[i]) for i in lone_axes(system) if i in found}
-    return {**params, **{n: v.astype(dtype) for n, v in constants.items()}, **extents}
+    lone = {i: np.asarray(found[i]) for i in lone_sizes(system) if i in found}
+    return {**params, **{n: v.astype(dtype) for n, v in constants.items()}, **lone}

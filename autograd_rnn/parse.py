@@ -16,6 +16,7 @@ from .errors import CellError
 LONGEST_TEXT = 200_000
 LONGEST_LINE = 20_000
 DEEPEST = 40
+LARGEST_EXPONENT = 10**6
 
 KINDS = ("axis", "input", "parameter", "const", "noise", "bernoulli")
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**", ast.MatMult: "@"}
@@ -30,8 +31,8 @@ class Line:
     number: int
 
     def error(self, fact: str, at: ast.AST | int | None = None, remedy: str | None = None) -> CellError:
-        column = at if isinstance(at, int) or at is None else getattr(at, "col_offset", None)
-        return CellError(fact, self.source, self.number, column, remedy)
+        column = at if isinstance(at, int) else getattr(at, "col_offset", None)
+        return CellError(fact, self.source, self.number, column or _indent(self.source), remedy)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def parse(text: str) -> Parsed:
 def _lines(text: str):
     """Lines of the text; one with open brackets goes on on the next."""
     pending, number, depth = "", 0, 0
-    for k, raw in enumerate(text.splitlines(), 1):
+    for k, raw in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         raw = raw.replace("\t", " ").rstrip()
         body = raw.split("#", 1)[0]
         if not pending:
@@ -156,12 +157,13 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
         if ord(c) > 126 or ord(c) < 32:
             raise line.error(f"The character {c!r} has no meaning here.", start + k, "Names are ASCII: write `alpha`.")
         if c in "'\"\\;{}$?!`~&|^:" and not (c == "!" and text[k + 1:k + 2] == "="):
-            raise line.error(f"`{c}` has no meaning in an expression.", start + k)
+            raise line.error(f"`{c}` has no meaning in an expression.", start + k,
+                             "An expression has names, numbers, + - * / @ % **, comparisons, calls and brackets.")
     if re.search(rf"[-+*/%@(\[]{{{DEEPEST}}}", text.replace(" ", "")) or _depth(text) > DEEPEST:
         raise line.error(f"The expression nests deeper than {DEEPEST} levels.", start + _indent(text),
                          "Name a part of it in a line of its own.")
     if not text.strip():
-        raise line.error("An expression is missing here.", start)
+        raise line.error("An expression is missing here.", start, "Write `name = expression`.")
     for word in re.finditer(r"[A-Za-z_]\w*", text):
         if keyword.iskeyword(word.group()):
             raise line.error(f"`{word.group()}` is a word of Python's own and cannot be a name.",
@@ -171,7 +173,8 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         at = start + lead + max((error.offset or 1) - 1, 0)
-        raise line.error(f"This is not an expression: {error.msg}.", min(at, len(line.source))) from None
+        raise line.error(f"This is not an expression: {error.msg}.", min(at, len(line.source)),
+                         "Complete it: operators stand between two operands, brackets come in pairs.") from None
     except (RecursionError, MemoryError, ValueError):
         raise line.error("The expression is too deep to read.", start + lead,
                          "Name a part of it in a line of its own.") from None
@@ -202,6 +205,10 @@ def _allow(line: Line, n: ast.AST) -> None:
                 raise line.error(f"`{n.id}` has two underscores in a row.", n, "Rename it.")
         case ast.BinOp(op=ast.Pow()):
             exponent = n.right.operand if isinstance(n.right, ast.UnaryOp) else n.right
+            if isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float)) and (
+                    abs(exponent.value) > LARGEST_EXPONENT):
+                raise line.error("The exponent is too large.", n.right,
+                                 f"Exponents lie between -{LARGEST_EXPONENT} and {LARGEST_EXPONENT}.")
             if not isinstance(exponent, ast.Constant):
                 raise line.error("An exponent must be a number.", n.right,
                                  "For a variable exponent write `exp(b * log(a))`.")
@@ -211,23 +218,29 @@ def _allow(line: Line, n: ast.AST) -> None:
             pass
         case ast.Compare():
             if len(n.ops) > 1 or type(n.ops[0]) not in _RELATIONS:
-                raise line.error("A comparison has two sides and one of < <= > >= == !=.", n)
+                raise line.error("A comparison has two sides and one of < <= > >= == !=.", n,
+                                 "For both of two conditions write their product: `(a < b) * (b < c)`.")
         case ast.Constant():
             if type(n.value) not in (int, float) or n.value != n.value or abs(n.value) > 1e300:
-                raise line.error(f"`{str(n.value)[:40]}` is not a number that can stand here.", n)
+                shown = line.source[n.col_offset:n.end_col_offset]
+                raise line.error(f"`{shown[:40]}` is not a number that can stand here.", n,
+                                 "Numbers are real and below 1e300, like `2`, `0.5` or `1e-3`.")
         case ast.Attribute():
             if n.attr != "T":
-                raise line.error(f"`.{n.attr}` has no meaning: the only attribute is `.T`, the transpose.", n)
+                raise line.error(f"`.{n.attr}` has no meaning: the only attribute is `.T`, the transpose.", n,
+                                 "Write functions as calls, like `tanh(v)`.")
         case ast.Subscript():
             if not isinstance(n.value, ast.Name):
                 raise line.error("Only a name takes an index.", n, "Name the expression in a line of its own.")
         case ast.Call():
             if not isinstance(n.func, ast.Name):
-                raise line.error("Only a name can be called.", n)
+                raise line.error("Only a name can be called.", n, "Call a function by its name, like `tanh(v)`.")
             if any(k.arg is None for k in n.keywords):
-                raise line.error("`**` cannot stand here.", n)
+                raise line.error("`**` cannot stand here.", n, "List the arguments one by one.")
         case _:
-            raise line.error(f"{type(n).__name__} has no meaning in an equation.", n if hasattr(n, "col_offset") else None)
+            raise line.error(f"{type(n).__name__} has no meaning in an equation.",
+                             n if hasattr(n, "col_offset") else None,
+                             "An expression has names, numbers, + - * / @ % **, comparisons, calls and brackets.")
 
 
 def _declaration(line: Line, statement: str) -> Declaration:
@@ -263,7 +276,7 @@ def _function(line: Line, target: ast.Call, body: ast.expr) -> Function:
     parameters = []
     for a in target.args:
         if not isinstance(a, ast.Name) or a.id in parameters:
-            raise line.error("A function's parameters are different names.", a)
+            raise line.error("A function's parameters are different names.", a, "Write `f(v, w) = ...`.")
         parameters.append(a.id)
     if target.keywords or not parameters:
         raise line.error("A function lists its parameters as plain names.", target, "Write `f(v) = ...`.")

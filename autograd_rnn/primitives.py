@@ -181,6 +181,20 @@ def _bce(y, x):
     return np.sum(_maximum(y, 0) - x * y + _log1p(np.exp(_negative(y))), axis=-1)
 
 
+def _concat_component(e, i, *x):
+    """Component i of the first operand that reaches so far, counted from its own start."""
+    cases, start = [], 0
+    for a in x:
+        cases.append((a(i[0] - start), i[0] <= start + e.size(a.dims[0])))
+        start = start + e.size(a.dims[0])
+    return e.Piecewise(*cases[:-1], (cases[-1][0], True))
+
+
+def _split_component(e, i, g, *x_and_part):
+    *x, part = x_and_part
+    return g(i[0] + builtins.sum(e.size(a.dims[0]) for a in x[:part - 1]))
+
+
 def _wide(axis, x, total):
     """The total over an index fits as it is; over components it is spread to x's shape."""
     return total if axis else like(total, x)
@@ -201,12 +215,12 @@ pow = Primitive("pow", _power, lambda g, y, x: (g * (y.params[0] * x ** (y.param
 matmul = Primitive("matmul", _matmul, lambda g, y, a, b: (outer(g, b), a.T @ g), shape="(m n), (n ...) -> (m ...)",
                    sympy=lambda e, i, a, b: e.sum(a.dims[1], lambda k: a(i[0], k) * b(k, *i[1:])), infix=("@", 2, ""))
 transpose = Primitive("transpose", lambda a: np.swapaxes(a, -1, -2), lambda g, y, a: (g.T,), shape="(m n) -> (n m)",
-                      sympy=lambda e, i, a: a(i[1], i[0]), latex=r"{0}^{{\top}}")
+                      sympy=lambda e, i, a: a(i[1], i[0]), latex=r"{0:9}^{{\top}}")
 outer = Primitive("outer", _outer, lambda g, y, a, b: (g @ b, g.T @ a), shape="(m ...), (n ...) -> (m n)",
                   wants="rank", sympy=lambda e, i, a, b: a(i[0]) * b(i[1]) if len(a.dims) == 1 else e.sum(
-                      a.dims[1], lambda k: a(i[0], k) * b(i[1], k)), latex=r"{0} \, {1}^{{\top}}")
+                      a.dims[1], lambda k: a(i[0], k) * b(i[1], k)), latex=r"{0:3} \, {1:9}^{{\top}}")
 like = Primitive("like", _like, lambda g, y, a, b: (g, None), shape="_, s -> s", shape_only=(1,),
-                 sympy=lambda e, a, b: a, latex=r"{0}\,\mathbf{{1}}")
+                 sympy=lambda e, a, b: a, latex=r"{0:3} \, \mathbf{{1}}")
 
 sum = Primitive("sum", lambda x, axis: np.sum(x, axis=axis), lambda g, y, x: (_wide(option(y), x, g),),
                 shape="s -> ()", fill=0.0, sympy=lambda e, x, total: total(lambda v: v))
@@ -223,19 +237,23 @@ logsumexp = Primitive("logsumexp", _logsumexp, lambda g, y, x: (
     _wide(option(y), x, g) * node(softmax, x, params=y.params),), shape="(n) -> ()", fill=-np.inf,
     sympy=lambda e, x, total: e.log(total(lambda v: e.exp(v))))
 cumsum = Primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), lambda g, y, x: (
-    node(cumsum_right, g, params=y.params),), shape="(n) -> (n)", fill=0.0)
+    node(cumsum_right, g, params=y.params),), shape="(n) -> (n)", fill=0.0,
+    sympy=lambda e, x, total: total(lambda v: v, last=total.here))
 cumsum_right = Primitive("cumsum_right", lambda x, axis: np.flip(np.cumsum(np.flip(x, axis), axis=axis), axis),
-                         lambda g, y, x: (node(cumsum, g, params=y.params),), shape="(n) -> (n)", fill=0.0)
+                         lambda g, y, x: (node(cumsum, g, params=y.params),), shape="(n) -> (n)", fill=0.0,
+                         sympy=lambda e, x, total: total(lambda v: v, first=total.here))
 
 concat = Primitive("concat", _concat, lambda g, y, *x: tuple(
-    node(split, g, *x, params=(k,)) for k in range(1, len(x) + 1)), shape="(n)* -> (n)")
+    node(split, g, *x, params=(k,)) for k in range(1, len(x) + 1)), shape="(n)* -> (n)", sympy=_concat_component)
 split = Primitive("split", _split, lambda g, y, whole, *x: (concat(*(
     g if k == y.params[0] else like(const(0), v) for k, v in enumerate(x, 1))), *(None for _ in x)),
-    shape="(n), (n)* -> (n)", shape_only=tuple(range(1, 64)), statics=1)
+    shape="(n), (n)* -> (n)", shape_only=tuple(range(1, 64)), statics=1, sympy=_split_component)
 slice = Primitive("slice", lambda x, start, stop: x[..., start:stop], lambda g, y, x: (
-    node(unslice, g, x, params=y.params),), shape="(n) -> (n)", statics=2)
+    node(unslice, g, x, params=y.params),), shape="(n) -> (n)", statics=2,
+    sympy=lambda e, i, x, start, stop: x(i[0] + start), latex=r"[{0}]_{{{1}:{2}}}")
 unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, params=y.params), None),
-                    shape="_, s -> s", shape_only=(1,), statics=2)
+                    shape="_, s -> s", shape_only=(1,), statics=2, sympy=lambda e, i, g, x, start, stop: e.Piecewise(
+                        (g(i[0] - start), e.And(i[0] > start, i[0] <= stop)), (0, True)))
 
 exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp({0})")
 log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log({0})")
@@ -265,7 +283,7 @@ minimum = Primitive("minimum", _minimum, lambda g, y, a, b: (
 where = Primitive("where", lambda c, a, b: np.where(np.real(c) != 0, a, b), lambda g, y, c, a, b: (
     None, where(c, g, 0), where(c, 0, g)), shape="s?, s, s -> s",
     sympy=lambda e, c, a, b: e.Piecewise((a, c if c.is_Boolean or c.is_Relational else e.Ne(c, 0)), (b, True)),
-    latex=r"\begin{{cases}} {1} & {0} \\ {2} & \text{{otherwise}} \end{{cases}}")
+    latex=r"\begin{{cases}} {1:1} & \text{{if }} {0} \\ {2:1} & \text{{otherwise}} \end{{cases}}")
 lt = Primitive("lt", _compare(np.less), None, "s, s -> s", lambda e, a, b: e.Lt(a, b), infix=("<", 0, "<"))
 le = Primitive("le", _compare(np.less_equal), None, "s, s -> s", lambda e, a, b: e.Le(a, b), infix=("<=", 0, r"\le"))
 gt = Primitive("gt", _compare(np.greater), None, "s, s -> s", lambda e, a, b: e.Gt(a, b), infix=(">", 0, ">"))

@@ -6,6 +6,7 @@ A shape is a tuple of dimensions: () a number, (n) a vector, (m n) a matrix. Lit
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,7 +56,7 @@ class Dim:
     def root(self):
         d = self
         while d.parent is not None:
-            d = d.parent
+            d.parent, d = d.parent.parent or d.parent, d.parent
         return d
 
 
@@ -70,7 +71,7 @@ class Shape:
     def root(self):
         s = self
         while s.parent is not None:
-            s = s.parent
+            s.parent, s = s.parent.parent or s.parent, s.parent
         return s
 
     @property
@@ -98,6 +99,7 @@ class Inferred:
     nodes: dict[Node, tuple[str | int, ...]]
     aliases: dict[str, tuple[str, ...]]
     sums: tuple[tuple[str | int, tuple[str | int, ...]], ...]
+    least: tuple[tuple[str | int, int], ...]  # sizes that a slice reads up to
 
 
 class _Inference:
@@ -106,6 +108,7 @@ class _Inference:
         self.variables = {name: Shape(None) for name in system.axes}
         self.nodes: dict[Node, Shape | None] = {}
         self.sums = []
+        self.least = []
         self.classes: dict[str, Dim] = {}
         self.site = None  # the equation under way: errors and new dimensions name it
 
@@ -117,8 +120,17 @@ class _Inference:
             remedy = f"It was fixed by line {other.line.number}: {other.line.source.strip()}" + (
                 f"\n{remedy}" if remedy else "")
         if line is not None:
-            raise line.error(fact, None, remedy)
+            raise line.error(fact, self.column(line.source, fact), remedy)
         raise CellError(fact, remedy=remedy)
+
+    @staticmethod
+    def column(source: str, fact: str) -> int | None:
+        """Where the operation that a fact names stands, if it stands once in the line."""
+        named = re.search(r" in `([^`]+)`", fact)
+        places = [] if named is None else [m.start() for m in re.finditer(
+            rf"(?<![\w*]){re.escape(named[1])}(?![\w*])" if named[1].isidentifier() else
+            rf"(?<!\*){re.escape(named[1])}(?!\*)", source.split("#")[0])]
+        return places[0] if len(places) == 1 else None
 
     def same_dim(self, a: Dim, b: Dim, what=""):
         a, b = a.root(), b.root()
@@ -164,7 +176,8 @@ class _Inference:
             if "..." in token and shape is not None and shape.known is not None:
                 lead = len(token.strip("()").split()) - 1
                 if len(shape.known) < lead:
-                    self.fail(f"{describe(shape.known).capitalize()} stands{what} where a vector or a matrix belongs.")
+                    self.fail(f"{describe(shape.known).capitalize()} stands{what} where a vector or a matrix belongs.",
+                              "Spread a number with `like(a, b)`.")
                 rest = shape.known[lead:]
         done = True
         for token, shape in pairs:
@@ -238,7 +251,8 @@ class _Inference:
             if s is None and n.op.name == "concat":
                 self.fail(f"A bare number stands{what} where a vector belongs.", "Spread it with `like(a, b)`.")
             if s.rank not in (None, 1):
-                self.fail(f"{describe(s.known).capitalize()} stands{what} where a vector belongs.")
+                self.fail(f"{describe(s.known).capitalize()} stands{what} where a vector belongs.",
+                          "Parts are vectors; spread a number with `like(a, b)`.")
             if s.rank is None:
                 self.fix(s, (Dim(self.site),), what)
             sizes.append(s.known[0])
@@ -249,6 +263,7 @@ class _Inference:
             self.same_dim(sizes[-1], sizes[n.params[0]], what)
         else:
             start, stop = n.params
+            self.least.append((sizes[0], stop))
             self.same_dim(sizes[-1], Dim(self.site, stop - start), what)
         return True
 
@@ -307,6 +322,9 @@ class _Inference:
         """The declared shape; a name in it stands for that name's own dimensions."""
         self.site = d
         dims: tuple[Dim, ...] = ()
+        if len(d.shape) == 1 and d.shape[0] in self.variables and d.shape[0] != d.name:
+            self.same(self.variables[d.name], self.variables[d.shape[0]], f" in the declaration of `{d.name}`")
+            return
         for entry in d.shape:
             if isinstance(entry, int):
                 dims += (Dim(d, entry),)
@@ -392,7 +410,7 @@ class _Inference:
             aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
-        return Inferred(variables, nodes, aliases, sums)
+        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop in self.least))
 
 
 def infer(system) -> Inferred:
@@ -430,6 +448,10 @@ def solve(inferred: Inferred, known: dict[str, int]) -> dict[str, int]:
                                     remedy="Give a larger size.")
                 sizes[unknown[0]] = rest // times
             changed = True
+    for d, stop in inferred.least:
+        if value(d) is not None and value(d) < stop:
+            raise CellError(f"A slice reads up to component {stop} of a vector of size {value(d)} (`{d}`).",
+                            remedy="Slice less, or give a larger size.")
     return sizes
 
 

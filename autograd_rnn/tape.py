@@ -8,15 +8,17 @@ and lives in flat lists, so that a hundred thousand steps are as safe as three.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 
+from .adjoint import loss_of
 from .bind import Bound
 from .equations import BATCH, Equation, System, tokens_reduce
 from .errors import CellError
-from .evaluate import Given, _plan, _Run
+from .evaluate import Arrays, Given, plan
 from .gradient import Typing, fit
 from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, read
 from .parse import Declaration, Line
@@ -201,7 +203,6 @@ class _Kernel:
     """One node's value and cotangents in numbers, from its declaration alone."""
 
     def __init__(self, tape: Tape, n: Node):
-        self.tape = tape
         system, given = tape.system, tape.given
         over = tape.unrolled._over(n)
         self.parts: list = []
@@ -229,11 +230,11 @@ class _Kernel:
         at = tuple(Position(i) for i in ((over,) if keeps else ()))
         forward = System([Equation("y", at, y)], {**axes, "y": tuple(p.index for p in at)}, system.model, declarations)
         sizes = {d: size for d, size in zip(forward.shapes["y"], concrete(n)) if isinstance(d, str)}
-        self.run = _Run(_plan(forward, False), Given({}, sizes, given.extents, given.batch, given.dtype))
-        self.constants = {c: np.asarray(c.params[0], self.run.real) for c in _plan(forward, False).constants}
+        self.run = Arrays(forward, Given({}, sizes, given.extents, given.batch, given.dtype))
+        self.constants = {c: np.asarray(c.params[0], self.run.real) for c in plan(forward).constants}
         self.forward = self.steps(forward)
         places = [k for k in range(len(operands)) if k not in n.op.shape_only]
-        self.leaves = [(at, operands[k], self.widen(n.args[k], n)) for at, k in enumerate(places)
+        self.leaves = [(at, operands[k], _widen(n.args[k], n, system.rank(n))) for at, k in enumerate(places)
                        if operands[k].op is READ]
         self.y, self.g = y, g
         self.backward = None
@@ -242,27 +243,23 @@ class _Kernel:
         typing = Typing(forward)
         typing.declare("g", len(system.inferred.nodes[n]), BATCH in system.free(n))
         equations = [Equation("y", at, y)]
-        for (k, x), part in [((k, x), p) for k, p in enumerate(n.op.vjp(g, y, *operands)) for x in [operands[k]]]:
+        for k, (x, part) in enumerate(zip(operands, n.op.vjp(g, y, *operands))):
             if part is not None and x.op is READ:
                 part = fit(part, x, typing)
                 equations.append(Equation(f"d{k}", x.params[1], part))
                 axes[f"d{k}"] = tuple(p.index for p in x.params[1])
                 self.parts.append((k, x, part))
         back = System(equations, {**axes, "y": tuple(p.index for p in at)}, system.model, declarations)
-        self.back_run = _Run(_plan(back, False), self.run.given)
-        self.constants.update({c: np.asarray(c.params[0], self.run.real) for c in _plan(back, False).constants})
+        sizes = {d: size for d, size in zip(back.shapes["y"], concrete(n)) if isinstance(d, str)}
+        self.back_run = Arrays(back, replace(self.run.given, sizes=sizes))
+        self.constants.update({c: np.asarray(c.params[0], self.run.real) for c in plan(back).constants})
         self.backward = self.steps(back)
-
-    def widen(self, a: Node, n: Node):
-        """The subscript that lines an index's value up with the components of the result."""
-        return (..., *(None,) * self.tape.system.rank(n)) if a.op in (INDEX, EXTENT) and n.op.pointwise else ...
 
     def bound(self, operands):
         return {x: operands[at][line_up] for at, x, line_up in self.leaves}
 
     def steps(self, system):
-        plan = _plan(system, False)
-        return [step for step, what in zip(plan.steps, plan.order)
+        return [step for step, what in zip(plan(system).steps, plan(system).order)
                 if not isinstance(what, Equation) and what.op is not READ]
 
     def value(self, operands):
@@ -276,6 +273,11 @@ class _Kernel:
         for step in self.backward or ():
             step(self.back_run, values, {})
         return {k: np.broadcast_to(values[part], values[x].shape) for k, x, part in self.parts}
+
+
+def _widen(a: Node, n: Node, rank: int):
+    """The subscript that lines an index's value up with the components of the result."""
+    return (..., *(None,) * rank) if a.op in (INDEX, EXTENT) and n.op.pointwise else ...
 
 
 class Tape:
@@ -339,7 +341,10 @@ class Tape:
                 x = x[..., *(None,) * rank]
             return np.broadcast_to(x, self._shape(name)).astype(self.given.dtype)
         if kind == "stack":
-            return np.stack([np.asarray(x) for x in operands])
+            rows = [np.asarray(x) for x in operands]
+            if option(of) not in self.system.model and BATCH not in self.system.free(of.args[0]):
+                rows = [np.broadcast_to(x, (self.given.batch, *x.shape)) for x in rows]  # what has a data index has a batch
+            return np.stack(rows)
         if kind == "pick":
             return operands[0][where[u.axes(of).index(option(of))] - 1]
         return self._kernel(of).value(operands)
@@ -367,8 +372,6 @@ class Tape:
 
     def backward(self, cotangents: Mapping | None = None, loss: str | None = None) -> Gradients:
         """Gradients by name, as `Cell.gradient` gives them; `.steps(name)` is each step's contribution."""
-        from .adjoint import loss_of
-
         if cotangents is None:
             loss = loss or loss_of(self.system)
             if loss is None:

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from .equations import System
-from .evaluate import Given
+from .evaluate import Given, inside
 from .graph import Position
 
 
-def inner(system: System, name: str, store: np.ndarray, batched: bool) -> np.ndarray:
-    """A bordered array as the user sees it: (T, ..., batch, size), unbatched (T, ..., size)."""
-    axes = len(system.axes[name])
-    array = store[(slice(1, -1),) * axes]
-    return array if batched or name not in system.per_example else array.take(0, axis=axes)
+def inner(system: System, name: str, store: np.ndarray, given: Given, batched: bool) -> np.ndarray:
+    """A bordered array as the user sees it: (T, ..., batch, size), unbatched (T, ..., size), zero past an example's end."""
+    axes = system.axes[name]
+    array = store[(slice(1, -1),) * len(axes)]
+    mask = inside(axes, len(system.shapes[name]), given)
+    if mask is not None:
+        array = np.where(mask, array, -1 if system.roles[name] == "class" else 0)
+    return array if batched or name not in system.per_example else array.take(0, axis=len(axes))
 
 
 def at_end(system: System, name: str, store: np.ndarray, index: str, where: int | np.ndarray, batched: bool):
@@ -45,7 +48,7 @@ class Trace(Mapping):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._stores:
             raise KeyError(f"{name!r} is no value of this run; there are {', '.join(self._stores)}")
-        return inner(self._system, name, self._stores[name], self._batched)
+        return inner(self._system, name, self._stores[name], self._given, self._batched)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stores)

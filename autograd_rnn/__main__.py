@@ -1,0 +1,168 @@
+"""The command line: `python -m autograd_rnn {demo,show,derive,check,train} ...`.
+
+A cell argument is a name of the zoo, a `.cell` file, or `-` for stdin. Results go to stdout, progress to stderr. What
+is wrong with a cell or its data is printed as text, and the exit status is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from .cell import Cell
+from .errors import CellError
+from .learn.session import Settings, begin, characters, excerpt, merged, resume
+from .learn.text import python_topics, read_text
+from .zoo import zoo
+
+
+def cell_of(argument: str) -> Cell:
+    """A cell of the zoo by its name, or the text of a `.cell` file or of stdin."""
+    if argument == "-":
+        return Cell(sys.stdin.read(), "stdin")
+    if argument.endswith(".cell"):
+        return Cell(read_text(argument), Path(argument).stem)
+    if argument not in zoo:
+        near = get_close_matches(argument, zoo, 1)
+        raise CellError(f"The zoo has no `{argument}`.", remedy=(f"Did you mean `{near[0]}`? " if near else "")
+                        + "It has: " + ", ".join(zoo) + ". A file is named *.cell.")
+    return zoo[argument]
+
+
+def described(cell: Cell) -> str:
+    """Equations, then each name with its role and its shape."""
+    width = max(map(len, cell.shapes))
+    rows = [f"{name:<{width}}  {cell.system.roles[name]:<9}  ({', '.join([*axes, *map(str, cell.shapes[name])])})"
+            for name, axes in ((n, [i.upper() for i in cell.system.axes[n]]) for n in cell.shapes)]
+    return "\n".join([str(cell), "", *rows])
+
+
+def example(cell: Cell, seed: int, steps: int = 5, batch: int = 2) -> tuple[dict, dict]:
+    """(params, inputs) at small random sizes, with weights so moderate that no gate saturates."""
+    rng = np.random.default_rng(seed)
+    system = cell.system
+    sizes: dict[str, int] = {}
+    for d in cell.dims:
+        if d not in system.sizes(sizes):
+            sizes[d] = int(rng.integers(2, 5))
+    known = system.sizes(sizes)
+
+    def shape(name: str) -> tuple[int, ...]:
+        axes = tuple(known[i] if i in system.model else steps for i in system.axes[name])
+        lead = (batch,) if name in system.per_example else ()
+        return axes + lead + tuple(d if isinstance(d, int) else known[d] for d in system.shapes[name])
+
+    constants = {n: rng.integers(1, 4, shape(n)).astype(float) for n in cell.constants}
+    params = cell.init(seed=seed, **{**sizes, **constants})
+    params.update({n: params[n] + rng.uniform(-0.5, 0.5, shape(n)) / np.sqrt(max(shape(n)[-1:], default=1))
+                   for n in cell.parameters})
+    given: dict = {n: rng.integers(0, 2, shape(n)) if system.roles[n] == "class" else rng.normal(0, 0.5, shape(n))
+             for n in system.having("input", "class")}
+    if system.having("noise"):
+        given["noise"] = seed
+    if not any(i not in system.model for n in given if n != "noise" for i in system.axes[n]):
+        given["steps"] = steps
+    return params, given
+
+
+def show(args) -> int:
+    cell = cell_of(args.cell)
+    if args.cell in zoo:
+        entry = zoo.entry(args.cell)
+        print("\n".join(f"# {line}" for line in (entry.citation, entry.notes) if line) + "\n")
+    print(described(cell))
+    return 0
+
+
+def derive(args) -> int:
+    print(cell_of(args.cell).backward())
+    return 0
+
+
+def check(args) -> int:
+    cell = cell_of(args.cell)
+    params, given = example(cell, args.seed, args.steps)
+    report = cell.check_gradients(params, **given)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def train(args) -> int:
+    told = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
+    text = python_topics() if args.text is None else read_text(args.text)
+    if args.resume:
+        if args.cell:
+            raise CellError("Both a cell and a file to resume from are given.", remedy="The file has its own cell.")
+        model, start, data, saved = resume(args.resume, text)
+        settings = merged(saved, told)
+    else:
+        settings = Settings(**told)
+        model, start, data = begin(cell_of(args.cell or "lstm"), text, settings)
+    result = characters(model, start, data, settings, args.log, args.save or args.resume)
+    print(f"{result}\n\n{excerpt(result)}")
+    return 0
+
+
+def demo(args) -> int:
+    cell = cell_of(args.cell)
+    params, given = example(cell, seed=0)
+    print(f"{cell}\n\nIts backward pass:\n\n{cell.backward()}\n\nChecked against the complex step and the tape:\n")
+    print(f"{cell.check_gradients(params, **given)}\n\nA character model of it learns Python's own help:\n", flush=True)
+    settings = Settings(steps=args.steps, every=max(1, args.steps // 8))
+    model, start, data = begin(cell, python_topics(), settings)
+    print(f"{model}\n", flush=True)
+    result = characters(model, start, data, settings)
+    print(f"{result}\n\n{excerpt(result)}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser("python -m autograd_rnn", description="Write the recurrence; get everything else.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(run, help: str, cell: str | None = None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(run.__name__, help=help, description=help)
+        sub.set_defaults(run=run)
+        sub.add_argument("cell", metavar="CELL", nargs=None if cell is None else "?", default=cell,
+                         help="a zoo name, a .cell file, or - for stdin")
+        return sub
+
+    sub = command(demo, "derive a cell, check it, and train it for about a minute", "lstm")
+    sub.add_argument("--steps", type=int, default=1000, help="steps of training (default: %(default)s)")
+    command(show, "print equations, roles and shapes")
+    command(derive, "print the adjoint equations: backpropagation through time")
+    sub = command(check, "compare the gradients with the complex step; exit status 1 where they disagree")
+    sub.add_argument("--seed", type=int, default=0, help="of sizes, parameters and inputs (default: %(default)s)")
+    sub.add_argument("--steps", type=int, default=5, help="length of the sequence (default: %(default)s)")
+    sub = command(train, "train a character model of a cell on a text", "")
+    sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the topics of Python's own help)")
+    for f in fields(Settings):
+        kind = {"int": int, "float": float, "str": str}[str(f.type)]
+        sub.add_argument(f"--{f.name}", type=kind, default=argparse.SUPPRESS, choices=f.metadata["choices"],
+                         help=f"{f.metadata['help']} (default: {f.default})")
+    sub.add_argument("--log", metavar="FILE", help="append one JSON line for each step")
+    sub.add_argument("--save", metavar="FILE", help="npz file to keep the state of training in")
+    sub.add_argument("--resume", metavar="FILE", help="go on from such a file, with its settings, and save to it again")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 1 where a check fails, 2 where what was given cannot be used."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (CellError, OSError) as e:
+        print(e, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # what was saved stands at the last step that was done
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

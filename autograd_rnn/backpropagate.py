@@ -1,0 +1,105 @@
+"""Numbers through the adjoint: a run's value and the gradient of everything that has one.
+
+    checked arrays + adjoint system -> one evaluation, forward and backward -> gradients by name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .adjoint import Derived, adjoint
+from .bind import Bound
+from .equations import System
+from .errors import CellError
+from .evaluate import bordered_shape, evaluate
+from .shapes import carry_over
+from .trace import Trace, at_end, end_key, inner
+
+
+def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
+    """The adjoint for these outputs; derived once, it lives as long as the system."""
+    found = system.__dict__.setdefault("_adjoints", {})
+    if (outputs, unit) not in found:
+        found[outputs, unit] = adjoint(system, outputs, unit)
+    return found[outputs, unit]
+
+
+def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping | None
+                  ) -> tuple[float, dict[str, np.ndarray], Trace]:
+    """The value, every gradient, and the trace of what is carried on; without cotangents the outputs' are 1."""
+    derived = adjoint_of(forward.system, outputs, cotangents is None)
+    given, batched = forward.given, forward.batched
+    system, names = derived.system, derived.names
+    seeds = {}
+    for name, value in (cotangents or {}).items():
+        seeds[derived.seeds[name]] = cotangent(forward, name, value)
+    leaves = [n for n in forward.system.having("parameter", "input") if n in names]
+    ends = [(n, end) for n, reached in forward.system.delayed.items() for end in sorted(reached)
+            if forward.system.roles[n] not in ("class", "noise", "const")]
+    keep = {names[n] for n in [*leaves, *(n for n, _ in ends)] if n in names} | set(outputs)
+    sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
+    full = replace(given, values={**given.values, **seeds}, sizes=sizes)
+    stores = evaluate(system, full, keep | set(forward.system.carried))
+    value = 0.0
+    for name in outputs:
+        out = inner(system, name, stores[name], given, batched=True)
+        value = value + (np.sum(out) if cotangents is None else np.sum(out * seeds[derived.seeds[name]]))
+    gradients = {}
+    for n in forward.system.having("parameter", "input"):  # what the outputs do not depend on has a gradient of zero
+        store = stores[names[n]] if n in names else np.zeros(bordered_shape(forward.system, n, given), given.dtype)
+        gradients[n] = np.array(inner(forward.system, n, store, given, batched))
+    for n, end in ends:
+        where: int | np.ndarray = 0
+        if end.base == "T":
+            lengths = given.lengths.get(end.index)
+            where = given.extents[end.index] + 1 if lengths is None else lengths + 1
+        adj = names.get(n)
+        store = stores[adj] if adj else np.zeros(bordered_shape(forward.system, n, given), given.dtype)
+        gradients[end_key(n, end)] = np.array(at_end(forward.system, n, store, end.index, where, batched))
+    finite = np.isfinite(value) and all(np.isfinite(g).all() for g in gradients.values())
+    if not finite:
+        _explain(forward, derived, full)
+    carried = {n: stores[n] for n in forward.system.carried}
+    return (value[()] if isinstance(value, np.ndarray) else value, gradients,
+            Trace(forward.system, given, carried, batched))
+
+
+def cotangent(forward: Bound, name: str, value) -> np.ndarray:
+    """A cotangent has its output's shape."""
+    system, given = forward.system, forward.given
+    if name not in system.defined:
+        raise CellError(f"There is a cotangent for `{name}`, which no equation defines.",
+                        remedy="Outputs: " + ", ".join(system.defined_in_order) + ".")
+    comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
+    lead = tuple(given.extents[i] for i in system.axes[name])
+    batch = (given.batch,) if name in system.per_example and forward.batched else ()
+    array = np.asarray(value)
+    if array.shape != lead + batch + comps:
+        raise CellError(f"The cotangent of `{name}` has shape {array.shape}; expected {lead + batch + comps}.",
+                        remedy=f"A cotangent has the shape of its output: see trace['{name}'].shape.")
+    if array.dtype.kind not in "iufc":
+        raise CellError(f"The cotangent of `{name}` has dtype {array.dtype}.", remedy="Give real numbers.")
+    if name in system.per_example and not forward.batched:
+        array = np.expand_dims(array, len(lead))
+    return np.asarray(array, given.dtype)
+
+
+def _explain(forward: Bound, derived: Derived, given) -> None:
+    """Name the first value that is not finite."""
+    for system, values, what in ((forward.system, forward.given, "value"), (derived.system, given, "gradient")):
+        trace = Trace(system, values, evaluate(system, values), forward.batched)
+        found = trace.first_nonfinite()
+        if found is None:
+            continue
+        name, at = found
+        where = ", ".join(f"{i} = {k + values.offsets.get(i, 0)}" for i, k in at.items())
+        line = next((eq.line for eq in system.equations if eq.name == name and eq.line), None)
+        role = forward.system.roles.get(name, what)
+        fact = f"`{name}`{f' at {where}' if where else ''} is not finite (its role: {role})."
+        remedy = "Look at the data or the parameters given." if name in system.given else (
+            "Everything before it is finite: lower the learning rate, clip, or guard the equation.")
+        raise line.error(fact, None, remedy) if line else CellError(fact, remedy=remedy)
+    raise CellError("The gradient is not finite.", remedy="Its terms overflow when summed: scale the loss down.")

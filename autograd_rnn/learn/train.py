@@ -1,0 +1,159 @@
+"""Training: from a Point to the next, through a generator of Points, to a fit with validation and early stopping.
+
+Point, Batch -> Point. A Point holds all that training has become, so it can be saved, and a run that goes on from it
+gives the same bits as one that was never interrupted. The loss and its gradient are divided by the number of targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..cell import Cell
+from ..errors import CellError
+from .data import Batch, Batches
+from .optimisers import Arrays, Optimiser, State, clip_norm
+from .schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where training stands after `step` steps.
+
+    params: by name. state: the optimiser's. carried: the cell's, into the next stretch. seed: of the noise, drawn anew
+    for each step from (seed, step). loss, norm, rate: per target, of the gradient before clipping, and of the learning,
+    in the step that led here. history: (step, validation loss); best: the parameters of the lowest.
+    """
+
+    params: Arrays
+    state: State = field(default_factory=dict)
+    carried: dict | None = None
+    step: int = 0
+    seed: int = 0
+    loss: float = float("nan")
+    norm: float = float("nan")
+    rate: float = float("nan")
+    history: tuple[tuple[int, float], ...] = ()
+    best: Arrays | None = None
+
+
+def advance(cell: Cell, point: Point, batch: Batch, optimiser: Optimiser, schedule: Schedule | None = None,
+            clip: float | None = None) -> Point:
+    """One step of truncated BPTT: gradient of the mean loss, clipped to norm `clip`, and the optimiser's update.
+
+    Raises CellError, naming variable and step, where data, parameters, loss or gradients are not finite.
+    """
+    step = point.step + 1
+    try:
+        _refuse_nan("parameter", point.params)
+        _refuse_nan("input", batch.inputs, batch.lengths)
+        value, gradients, final = cell.gradient_and_final(
+            point.params, initial=None if batch.fresh else point.carried, lengths=batch.lengths,
+            noise=np.random.default_rng((point.seed, point.step)), **batch.inputs)
+        mean = {name: g / batch.targets for name, g in gradients.items() if name in point.params}
+        clipped, norm = clip_norm(mean, np.inf if clip is None else clip)
+        rate = optimiser.rate if schedule is None else schedule(point.step)
+        params, state = optimiser.update(point.params, clipped, point.state, rate)
+        _refuse_nan("updated parameter", params)
+    except CellError as e:
+        raise CellError(f"Training stopped at step {step}. {e.fact}", e.line, e.number, e.column, e.remedy) from e
+    return replace(point, params=params, state=state, carried=final, step=step, loss=float(value) / batch.targets,
+                   norm=norm, rate=rate)
+
+
+def train(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
+          schedule: Schedule | None = None, clip: float | None = None) -> Iterator[Point]:
+    """The Points after each step, from `start` (a Point, or parameters) until `steps` steps are done in all.
+
+    >>> from .optimisers import sgd
+    >>> cell = Cell("y[t] = w * x[t]\\nL = sum_t((y[t] - 2 * x[t])**2)\\nx: input()\\nw: ()")
+    >>> one = Batches(1, lambda step: Batch({"x": np.array([1.0])}, targets=1))
+    >>> [round(float(p.params["w"]), 3) for p in train(cell, {"w": np.array(0.0)}, one, 3, sgd(0.25))]
+    [1.0, 1.5, 1.75]
+    """
+    point = start if isinstance(start, Point) else Point(dict(start))
+    while point.step < steps:
+        point = advance(cell, point, batches(point.step), optimiser, schedule, clip)
+        yield point
+
+
+def fit(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
+        schedule: Schedule | None = None, clip: float | None = None, validate: Callable[[Arrays], float] | None = None,
+        every: int = 100, patience: int | None = None, report: Callable[[Point], object] | None = None,
+        keep: Callable[[Point], object] | None = None) -> Point:
+    """Train, validating after `every` steps and at the end; returns the last Point.
+
+    patience: stop after so many validations without a new lowest loss. report: called with the Point of each step.
+    keep: called where the Point is worth saving: after each validation (or `every` steps), at the end, when
+    interrupted, and, if training diverges, with the last Point that gave a finite loss, before the error is raised.
+    """
+    good = point = start if isinstance(start, Point) else Point(dict(start))
+    points = train(cell, point, batches, steps, optimiser, schedule, clip)
+    while True:
+        try:
+            following = next(points, None)
+        except CellError:
+            if keep:
+                keep(good)
+            raise
+        except KeyboardInterrupt:
+            if keep:
+                keep(point)
+            raise
+        if following is None:
+            return point
+        good, point = point, following
+        due = point.step % every == 0 or point.step == steps
+        if due and validate:
+            loss = float(validate(point.params))
+            best = point.params if loss < min((v for _, v in point.history), default=np.inf) else point.best
+            point = replace(point, history=(*point.history, (point.step, loss)), best=best)
+        if report:
+            report(point)
+        if due and keep:
+            keep(point)
+        if due and patience is not None and stalled([v for _, v in point.history], patience):
+            return point
+
+
+def stalled(losses: list[float], patience: int) -> bool:
+    """Whether the last `patience` losses are all no lower than the lowest before them.
+
+    >>> stalled([3.0, 2.0, 2.1, 2.0], 2), stalled([3.0, 2.0, 2.1, 1.9], 2)
+    (True, False)
+    """
+    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def mean_loss(cell: Cell, params: Mapping[str, np.ndarray], batches: Batches) -> float:
+    """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise at its mean."""
+    if cell.loss is None:
+        raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
+    total, targets, carried = 0.0, 0, None
+    for n in range(batches.count):
+        batch = batches(n)
+        trace = cell.run(params, initial=None if batch.fresh else carried, lengths=batch.lengths, noise="mean",
+                         **batch.inputs)
+        carried = trace.final
+        total += float(np.sum(trace[cell.loss], dtype=np.float64))
+        targets += batch.targets
+    return total / targets
+
+
+def _refuse_nan(what: str, arrays: Mapping[str, np.ndarray], lengths: np.ndarray | None = None) -> None:
+    """What is not finite is named, with its place; padding past an example's end may hold anything."""
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        if array.dtype.kind not in "fc" or np.isfinite(array).all():
+            continue
+        bad = ~np.isfinite(array)
+        if lengths is not None:
+            inside = np.arange(1, len(array) + 1)[:, None] <= np.asarray(lengths)
+            bad &= inside.reshape(inside.shape + (1,) * (array.ndim - 2))
+        if bad.any():
+            where = ", ".join(map(str, np.argwhere(bad)[0]))
+            raise CellError(f"The {what} `{name}` is not finite{f' at [{where}]' if where else ''}.",
+                            remedy="Lower the learning rate, or clip the gradients." if what.startswith("updated")
+                            else "Nothing can be learnt from it: repair it first.")

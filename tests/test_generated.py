@@ -1,0 +1,92 @@
+"""Random systems over the whole notation: adjoint, tape and complex step agree; texts parse back; orders do not matter."""
+
+import numpy as np
+import pytest
+import systems
+from generated import system
+
+from autograd_rnn import Cell
+from autograd_rnn.printing.text import system_text
+
+COUNT = 500
+
+
+def initial(cell, seed, batch=2):
+    """Random values just outside, so that no state starts on a kink at zero."""
+    rng = np.random.default_rng(seed)
+    long, size = systems.extents(cell), systems.sizes(cell)
+    found = {}
+    for name, ends in cell.system.delayed.items():
+        defined = {eq.at for eq in cell.system.definitions.get(name, ())}
+        if cell.system.roles[name] == "class" or len(ends) > 1:
+            continue
+        (end,) = ends
+        if any(end in at for at in defined):
+            continue
+        shape = tuple(long[i] for i in cell.system.axes[name] if i != end.index)
+        shape += (batch,) if name in cell.system.per_example else ()
+        shape += tuple(d if isinstance(d, int) else size[d] for d in cell.system.shapes[name])
+        found[name] = 0.5 * rng.normal(size=shape)
+    return found
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_generated_systems_pass_the_check(block):
+    for seed in range(block * COUNT // 20, (block + 1) * COUNT // 20):
+        cell = Cell(system(seed))
+        params, inputs = systems.draw(cell, T=5, batch=2, seed=seed)
+        report = cell.check_gradients(params, initial=initial(cell, seed), tape=True, **inputs, **systems.steps(cell))
+        assert report.ok, f"system {seed}\n{cell}\n{report}"
+        assert report.count >= 4
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_generated_systems_pass_the_check_with_lengths(block):
+    for seed in range(block * 20, block * 20 + 20):
+        cell = Cell(system(seed))
+        params, inputs = systems.draw(cell, T=5, batch=2, seed=seed)
+        lengths = systems.lengths(cell, seed=seed)
+        report = cell.check_gradients(params, initial=initial(cell, seed), lengths=lengths, **inputs,
+                                      **systems.steps(cell))
+        assert report.ok, f"system {seed} with lengths {lengths}\n{cell}\n{report}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_texts_parse_back_to_equal_systems(block):
+    for seed in range(block * 25, block * 25 + 25):
+        cell = Cell(system(seed))
+        for derived in (cell, cell.backward(), cell.tangent()):
+            assert Cell(system_text(derived.system)) == derived, f"system {seed}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_order_of_lines_does_not_matter(seed):
+    cell = Cell(system(seed))
+    lines = cell.text.splitlines()
+    shuffled = Cell("\n".join(lines[k] for k in np.random.default_rng(seed).permutation(len(lines))))
+    params, inputs = systems.draw(cell, seed=seed)
+    given = {**inputs, **systems.steps(cell)}
+    params = {name: params[name] for name in (*cell.parameters, *(n for n in params if n not in cell.parameters))}
+    a, b = cell.run(params, **given), shuffled.run(params, **given)
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_tangent_and_adjoint_are_transposes(seed):
+    """<dL, tangent> of the loss along a direction equals the gradient along it."""
+    cell = Cell(system(seed))
+    params, inputs = systems.draw(cell, seed=seed)
+    given = {**inputs, **systems.steps(cell)}
+    rng = np.random.default_rng(seed)
+    _, gradient = cell.gradient(params, **given)
+    names = [n for n in (*cell.parameters, *cell.inputs) if n in gradient]
+    tangent = cell.tangent(names)
+    values = {**params, **inputs}
+    directions = {f"{n}_dot": rng.normal(size=np.shape(values[n])) for n in names}
+    known = {n: v for n, v in directions.items() if n in tangent.system.axes}
+    trace = tangent.run({**params, **{n: v for n, v in known.items() if tangent.system.roles[n] == "parameter"}},
+                        **{n: v for n, v in known.items() if tangent.system.roles[n] != "parameter"}, **given)
+    along = sum(float(np.sum(gradient[n] * directions[f"{n}_dot"])) for n in names)
+    scale = sum(float(np.sum(np.abs(gradient[n] * directions[f"{n}_dot"]))) for n in names)
+    assert abs(float(np.sum(trace["Loss_dot"])) - along) <= 1e-12 * max(scale, 1e-30)
