@@ -18,9 +18,6 @@ from .gradient import Typing, jvp, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
 from .parse import Declaration, Line
 
-AFFINE_INTO = {"sigmoid", "tanh", "sech", "softplus", "exp", "sin", "cos", "maximum", "minimum", "abs", "sqrt", "log"}
-
-
 @dataclass(frozen=True)
 class Derived:
     """A system of the given equations (`forward`, pre-activations named) and the new ones; `names` gives each
@@ -122,7 +119,7 @@ def name_preactivations(system: System) -> System:
     axes = dict(system.axes)
     for eq in system.equations:
         for n in topological([eq.value]):
-            for a in n.args if n.op.name in AFFINE_INTO else ():
+            for a in n.args if _activation(n) else ():
                 affine = a.op is P.matmul or (a.op is P.add and any(x.op is P.matmul for x in a.args))
                 if not affine or a in named or not system.free(a) <= {*eq.free, "batch"}:
                     continue
@@ -142,6 +139,11 @@ def name_preactivations(system: System) -> System:
             equations.append(replace(pre, value=_replaced(pre.value, {k: v for k, v in named.items() if k is not pre.value})))
         equations.append(replace(eq, value=_replaced(eq.value, named if eq.value not in named else {})))
     return System(equations, axes, system.model, system.declarations)
+
+
+def _activation(n: Node) -> bool:
+    """A function of each component, like sigmoid: what it is applied to is a pre-activation."""
+    return n.op.pointwise and n.op.infix is None and n.op.vjp is not None and n.op not in (P.where, P.like)
 
 
 def _replaced(root: Node, stand_ins: dict[Node, Node]) -> Node:
@@ -224,16 +226,15 @@ class _Adjoint:
         for n, g in found.items():
             if n.op is not READ:
                 continue
-            g = _replaced(g, held)
             name, at = n.params
-            if all(p.base == "i" and not p.offset for p in at):
-                terms.setdefault((name, at), []).append(g)
-            elif sum(p.outside for p in at) == 1 and all(p.outside or (p.base == "i" and not p.offset) for p in at):
-                terms.setdefault((name, at), []).append(g)
+            here = [p for p in at if not (p.base == "i" and not p.offset)]
+            if not here or (len(here) == 1 and here[0].outside):  # at its own step, or at a defined end
+                terms.setdefault((name, at), []).append(_replaced(g, held))
             else:
-                carries[n] = g
-                for where, term in self.returns(n):
-                    terms.setdefault((name, where), []).append(term)
+                carries[n] = _replaced(g, held)
+        for n in carries:  # what arrives from other steps stands last
+            for where, term in self.returns(n):
+                terms.setdefault((n.params[0], where), []).append(term)
         return terms, carries
 
     def main(self, name) -> tuple[Position, ...]:

@@ -264,7 +264,7 @@ class Cell:
         20
         >>> tape = cell.unroll({"u": 0.5}, x=[1.0, 0.0, 0.0])
         >>> tape.backward().steps("u").round(6)  # what each step adds to dL/du
-        array([0.      , 0.795871, 0.370943])
+        array([0.      , 0.980852, 0.351661])
         """
         if params is None:
             return symbolic(self.system, {name.lower(): count for name, count in inputs.items()})

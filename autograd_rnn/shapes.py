@@ -109,6 +109,7 @@ class _Inference:
         self.nodes: dict[Node, Shape | None] = {}
         self.sums = []
         self.least = []
+        self.declaring: set[str] = set()
         self.classes: dict[str, Dim] = {}
         self.site = None  # the equation under way: errors and new dimensions name it
 
@@ -148,7 +149,7 @@ class _Inference:
             return
         if a.dims is not None and b.dims is not None:
             if len(a.dims) != len(b.dims):
-                self.fail(f"{describe(a.dims)} meets {describe(b.dims)}{what}.".capitalize(),
+                self.fail(f"{describe(a.dims).capitalize()} meets {describe(b.dims)}{what}.",
                           "Equal shapes are wanted here; spread a number with `like(a, b)` or multiply by it.",
                           other=b.where)
             for x, y in zip(a.dims, b.dims):
@@ -263,7 +264,7 @@ class _Inference:
             self.same_dim(sizes[-1], sizes[n.params[0]], what)
         else:
             start, stop = n.params
-            self.least.append((sizes[0], stop))
+            self.least.append((sizes[0], stop, self.site))
             self.same_dim(sizes[-1], Dim(self.site, stop - start), what)
         return True
 
@@ -301,6 +302,10 @@ class _Inference:
             pending = self.propagate(pending, sites)
             if not self.default(order, sites, literals):
                 break
+        for d, stop, self.site in self.least:
+            if d.root().size is not None and d.root().size < stop:
+                self.fail(f"A slice reads up to component {stop} of a vector of size {d.root().size} in `slice`.",
+                          "Slice less, or declare a larger size.")
         return self.result(order)
 
     def propagate(self, pending, sites):
@@ -321,6 +326,7 @@ class _Inference:
     def declare(self, d):
         """The declared shape; a name in it stands for that name's own dimensions."""
         self.site = d
+        self.declaring.add(d.name)
         dims: tuple[Dim, ...] = ()
         if len(d.shape) == 1 and d.shape[0] in self.variables and d.shape[0] != d.name:
             self.same(self.variables[d.name], self.variables[d.shape[0]], f" in the declaration of `{d.name}`")
@@ -337,12 +343,15 @@ class _Inference:
             other = self.variables[entry]
             if other.known is None:
                 of = self.system.declarations.get(entry)
-                if of is not None and of.shape is not None and entry != d.name:
+                if of is not None and of.shape is not None and entry not in self.declaring:
                     self.declare(of)
                     self.site = d
-                else:
-                    self.fix(other, (Dim(d),))
+            if other.known is None:
+                self.fix(other, (Dim(d),))
             dims += other.known
+        if len(dims) > 2:
+            self.fail(f"The shape of `{d.name}` has {len(dims)} dimensions.",
+                      "A value is a number, a vector or a matrix; further axes are indices, like `W[l]`.")
         self.fix(self.variables[d.name], dims, f" in the declaration of `{d.name}`")
 
     def default(self, order, sites, literals) -> bool:
@@ -410,7 +419,7 @@ class _Inference:
             aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
-        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop in self.least))
+        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least))
 
 
 def infer(system) -> Inferred:

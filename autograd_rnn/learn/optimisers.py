@@ -127,7 +127,7 @@ def clip_norm(gradients: Mapping[str, np.ndarray], limit: float, finite: bool = 
     _positive(limit)
     if finite:
         _finite(gradients)
-    top = max((float(np.max(np.abs(g), initial=0)) for g in gradients.values()), default=0.0)
+    top = float(np.max([np.max(np.abs(g), initial=0) for g in gradients.values()], initial=0))
     if not top or not np.isfinite(top):
         return dict(gradients), top
     wide = {name: np.asarray(g, np.result_type(g, np.float64)) / top for name, g in gradients.items()}

@@ -48,6 +48,7 @@ class Symbols:
         self.sympy, self.system = sympy, system
         self.taken = {*system.axes, *system.indices, *map(extent_name, system.indices)}
         self.bound: dict[str, object] = {}  # index -> the symbol a sum has bound it to
+        self.ordered = False  # t - 1 as it is written, rather than as SymPy sorts it
         self.scope: list[str] = []  # names of all symbols that enclosing sums have bound
         self.batch = self.fresh("b")
         self.batch_extent = self.fresh("B")
@@ -71,7 +72,8 @@ class Symbols:
     def position(self, p: Position):
         if p.base == "1":
             return self.sympy.Integer(1 + p.offset)
-        return (self.index(p.index) if p.base == "i" else self.extent(p.index)) + p.offset
+        base = self.index(p.index) if p.base == "i" else self.extent(p.index)
+        return self.sympy.Add(base, p.offset, evaluate=not self.ordered) if p.offset else base
 
     def number(self, value: float):
         return self.sympy.Integer(value) if isinstance(value, int) else self.sympy.Float(value)
@@ -98,7 +100,7 @@ class Symbols:
     def bind(self, index: str) -> Iterator:
         """Bind an index: to a symbol of its own name, or to another where that is in use."""
         name = self.batch if index == BATCH else index
-        name = next(c for c in (name, *self.spare(name)) if c not in self.scope)
+        name = next(c for c in chain([name], self.spare(name)) if c not in self.scope)
         before, self.bound = self.bound, {**self.bound, index: self.sympy.Symbol(name)}
         self.scope.append(name)
         yield self.bound[index]

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from .. import primitives as P
-from ..equations import Equation, System, tokens_reduce
+from ..equations import System, tokens_reduce
 from ..errors import CellError
 from ..graph import Node, Primitive, option
-from .components import Components, Symbols, Total, as_number, key
+from .components import Components, Total, as_number, key
 from .latex import Operand, filled
 
 FORMS = ("matrix", "elementwise", "scalar")
@@ -36,9 +36,7 @@ class Matrices(Components):
 
     def __init__(self, system: System):
         super().__init__(system, scalar=True)
-
-    def equation(self, eq: Equation):
-        return super().equation(eq)
+        self.symbols.ordered = True
 
     def apply(self, n: Node, comps: tuple):
         s, op = self.symbols.sympy, n.op
@@ -75,7 +73,8 @@ def function(op: Primitive):
     import sympy
 
     own = getattr(sympy, op.name, None)
-    if P.PRIMITIVES.get(op.name) is op and isinstance(own, type) and issubclass(own, sympy.Function):
+    known = P.PRIMITIVES.get(op.name) is op and op.pointwise and op.sympy is not None
+    if known and isinstance(own, type) and issubclass(own, sympy.Function):
         return own
     text, latex = TEXT.get(op), LATEX.get(op, op.latex)
 
@@ -102,8 +101,5 @@ def _operands(call, printer) -> list[Operand]:
     """Arguments as printed, with their strength among ours."""
     from sympy.printing.precedence import precedence
 
-    strength = {True: 9}
-    for arg in call.args:
-        p = precedence(arg)
-        strength[arg] = 0 if p < 40 else 1 if p < 50 else 2 if p < 60 else 4 if p < 70 else 9
-    return [Operand(printer._print(arg), strength[arg]) for arg in call.args]
+    ours = ((40, 0), (50, 1), (60, 2), (70, 4))
+    return [Operand(printer._print(arg), next((s for p, s in ours if precedence(arg) < p), 9)) for arg in call.args]

@@ -55,10 +55,10 @@ def test_training_side_by_side(name):
     """torch.nn.GRU under torch.optim, and its equations under ours: the same weights after every step."""
     ours, make = OPTIMISERS[name]
     biases = {n: 0 for n in zoo["gru_reset_after"].parameters if n.startswith("b")}
-    cell = Cell(zoo["gru_reset_after"].substitute(**biases).text + "\nL = sum_t(mse(h[t], y[t]))\ny: input()")
+    cell = Cell(zoo["gru_reset_after"].substitute(**biases).text + "\nL = sum_t(mse(h[t], y[t]))")
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 3, 4))
-    params = {n: rng.normal(scale=0.5, size=[{"x": 2, "h": 4}[d] for d in cell.shapes[n]]) for n in cell.parameters}
+    params = {n: rng.normal(scale=0.5, size=v.shape) for n, v in cell.init(x=2, h=4).items()}
     module = torch.nn.GRU(2, 4, bias=False, dtype=torch.float64)
     stacked = {"weight_ih_l0": "W", "weight_hh_l0": "U"}
 

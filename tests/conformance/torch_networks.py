@@ -68,7 +68,7 @@ def gradients_by_torch_name(net: Network, gradients: dict[str, np.ndarray]) -> d
 def compare(torch, module, x, initial=None, lengths=None, layout=None, tolerance=1e-12, seed=0) -> int:
     """Outputs, last states, and the gradients of their inner product with random cotangents; gives how many arrays.
 
-    x: as the module takes it. initial: a tuple of states (h,) or (h, c), or None. lengths: packs the sequences.
+    The input's gradient is compared step by step: early ones may be small. x: as the module takes it. initial: a tuple of states (h,) or (h, c), or None. lengths: packs the sequences.
     """
     net = from_torch(module, layout)
     states, single = net.layout.states, not hasattr(module, "num_layers")
@@ -101,7 +101,11 @@ def compare(torch, module, x, initial=None, lengths=None, layout=None, tolerance
     trace = net.cell.run(net.params, **given)
     found, gradients = net.cell.gradient(net.params, cotangents=cotangents, **given)
 
-    pairs = [("value", found, value.item()), ("y", trace["y"], steps(y)), ("dx", gradients["x"], steps(x.grad))]
+    total = sum((s * v).abs().sum() for s, v in zip(seeds, (y, *last))).item()
+    agree(found, value.item(), tolerance, "value", floor=total)
+    pairs = [("y", trace["y"], steps(y))]
+    pairs += [(f"dx at step {k + 1}", ours, theirs) for k, (ours, theirs) in enumerate(zip(
+        gradients["x"], steps(x.grad), strict=True))]
     for s, both in zip(states, last):
         for place, v in by_place(both):
             pairs.append((f"{s}{place}_last", trace[f"{s}{place}_last"], v))

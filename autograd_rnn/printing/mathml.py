@@ -1,0 +1,54 @@
+"""Equations as MathML and HTML: what a notebook shows. Everything a user wrote is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from ..equations import Equation, System
+from ..graph import READ, topological
+from .latex import latex
+from .text import equation
+
+ROLES = {"input": "inputs", "class": "classes", "noise": "noise", "const": "constants", "parameter": "parameters",
+         "state": "states", "value": "values"}
+
+
+def mathml(system: System, equations: Iterable[Equation]) -> str:
+    """The equations as one MathML element, set as a block. Needs the extra `html`.
+
+    >>> from autograd_rnn import Cell
+    >>> system = Cell("h[t] = tanh(W @ x[t])").system
+    >>> mathml(system, system.equations)[:54]
+    '<math xmlns="http://www.w3.org/1998/Math/MathML" displ'
+    """
+    try:
+        from latex2mathml.converter import convert
+    except ImportError:
+        raise ImportError("MathML is converted by latex2mathml: pip install 'autograd_rnn[html]'") from None
+    return convert(latex(system, equations), display="block")
+
+
+def html(system: System, equations: Iterable[Equation], name: str | None = None) -> str:
+    """The equations typeset, or as text without the extra `html`; then who plays which role, and of what shape."""
+    equations = tuple(equations)
+    try:
+        body = mathml(system, equations)
+    except ImportError:
+        body = f"<pre>{escape(chr(10).join(map(equation, equations)))}</pre>"
+    shown = {eq.name for eq in equations} | {n.params[0] for n in topological(eq.value for eq in equations)
+                                             if n.op is READ}
+    rows = []
+    for role, title in ROLES.items():
+        names = [f"<code>{escape(_declared(system, n))}</code>" for n in system.having(role) if n in shown]
+        if names:
+            rows.append(f'<tr><th style="text-align:left;vertical-align:top">{title}</th>'
+                        f'<td style="text-align:left">{", ".join(names)}</td></tr>')
+    title = f"<p><strong>{escape(name)}</strong></p>" if name else ""
+    return f'<div>{title}<div style="overflow-x:auto">{body}</div><table>{"".join(rows)}</table></div>'
+
+
+def _declared(system: System, name: str) -> str:
+    """A name with its indices and its shape: h[t] (h); numbers have none."""
+    at, shape = system.axes[name], system.shapes[name]
+    return name + (f"[{','.join(at)}]" if at else "") + (f" ({', '.join(map(str, shape))})" if shape else "")
