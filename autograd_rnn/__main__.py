@@ -7,6 +7,7 @@ is wrong with a cell or its data is printed as text, and the exit status is 2.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from difflib import get_close_matches
@@ -24,7 +25,10 @@ from .zoo import zoo
 def cell_of(argument: str) -> Cell:
     """A cell of the zoo by its name, or the text of a `.cell` file or of stdin."""
     if argument == "-":
-        return Cell(sys.stdin.read(), "stdin")
+        try:
+            return Cell(sys.stdin.read(), "stdin")
+        except UnicodeDecodeError as e:
+            raise CellError(f"What stdin gives is no {e.encoding} text: byte {e.start}.") from e
     if argument.endswith(".cell"):
         return Cell(read_text(argument), Path(argument).stem)
     if argument not in zoo:
@@ -155,7 +159,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status: 1 where a check fails, 2 where what was given cannot be used."""
     args = parser().parse_args(argv)
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (CellError, OSError) as e:
         print(e, file=sys.stderr)
         return 2

@@ -2,8 +2,8 @@
 
     name pre-activations -> cotangent of every read (one reverse sweep) -> adjoint equations, carries and ends
 
-What step t sends to `c[t-1]` is a variable of its own, the carry `dc_tm1[t]`; `dc[t]` receives it as `dc_tm1[t+1]`, and the
-end `dc[0]` as `dc_tm1[1]`. So adjoint equations read forward values only where their forward equation read them.
+What step t sends to `c[t-1]` is a variable of its own, the carry `dc_tm1[t]`; `dc[t]` receives it as `dc_tm1[t+1]`, and
+the end `dc[0]` as `dc_tm1[1]`. So adjoint equations read forward values only where their forward equation read them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .errors import CellError
 from .gradient import Typing, jvp, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
 from .parse import Declaration, Line
+
 
 @dataclass(frozen=True)
 class Derived:
@@ -102,7 +103,7 @@ def tag(at: tuple[Position, ...]) -> str:
 
 def holders(system: System) -> dict[Node, Node]:
     """The variable that holds an expression's value, varying with just what the expression varies with."""
-    held = {}
+    held: dict[Node, Node] = {}
     for eq in system.equations:
         variable = read(eq.name, eq.at)
         if eq.value.args and system.free(variable) == system.free(eq.value):
@@ -136,7 +137,8 @@ def name_preactivations(system: System) -> System:
     equations = []
     for eq in system.equations:
         for pre in before.get(eq, ()):
-            equations.append(replace(pre, value=_replaced(pre.value, {k: v for k, v in named.items() if k is not pre.value})))
+            others = {k: v for k, v in named.items() if k is not pre.value}
+            equations.append(replace(pre, value=_replaced(pre.value, others)))
         equations.append(replace(eq, value=_replaced(eq.value, named if eq.value not in named else {})))
     return System(equations, axes, system.model, system.declarations)
 
@@ -251,7 +253,7 @@ class _Adjoint:
             if p.base != "i" and not p.outside:
                 here = node(P.eq, index(p.index), const(1) if p.base == "1" else extent(p.index))
                 condition = here if condition is None else node(P.mul, condition, here)
-        whole = lambda positions: read(carry, positions) if condition is None else node(  # noqa: E731
+        whole = lambda positions: read(carry, positions) if condition is None else node(
             P.where, condition, read(carry, positions), const(0))
         main = self.main(name)
         if not outside:
@@ -284,7 +286,7 @@ class _Adjoint:
         """Forward equations, then adjoints in reverse order, carries where their variable stands, gradients last."""
         new: list[Equation] = []
         order = [eq.name for eq in reversed(self.system.equations)]
-        order += [name for name in self.system.having("parameter", "input", "const", "noise")]
+        order += list(self.system.having("parameter", "input", "const", "noise"))
         for name in dict.fromkeys(order):
             if name not in self.adjoints:
                 continue
@@ -313,7 +315,7 @@ class _Adjoint:
 
 def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
     """Forward mode as equations: the tangent `v_dot` of every name that depends on the directions `wrt`."""
-    leaves = [n for n in system.having("parameter", "input")] if wrt is None else list(wrt)
+    leaves = list(system.having("parameter", "input") if wrt is None else wrt)
     for name in leaves:
         if name not in system.having("parameter", "input"):
             raise CellError(f"`{name}` has no direction: it is no parameter or real input.")

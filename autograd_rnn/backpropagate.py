@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from .adjoint import Derived, adjoint
+from .arrays import bordered_shape
 from .bind import Bound
 from .equations import System
 from .errors import CellError
-from .evaluate import bordered_shape, evaluate
+from .evaluate import evaluate
 from .shapes import carry_over
 from .trace import Trace, at_end, end_key, inner
 

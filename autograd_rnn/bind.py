@@ -11,11 +11,11 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from .arrays import Given
 from .equations import System
 from .errors import CellError
-from .evaluate import Given
 from .graph import READ, Position, topological
-from .init import lone_sizes
+from .init import generator, lone_sizes
 
 
 @dataclass
@@ -30,7 +30,15 @@ class Bound:
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
          noise=None) -> Bound:
     """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
-    lone = {i: int(params[i]) for i in lone_sizes(system) if i in params}
+    for value, what in ((params, "parameters"), (initial or {}, "values of `initial`")):
+        if not isinstance(value, Mapping):
+            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array.")
+    lone = {}
+    for i in lone_sizes(system):
+        if i in params:
+            lone[i] = whole(params[i])
+            if not lone[i]:
+                raise CellError(f"The size `{i}` is {params[i]!r}.", remedy="Give a whole number from 1.")
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
     known = _known_sizes(system, values)
     batched, batch = _batch(system, values, initial or {})
@@ -67,18 +75,34 @@ def _known(system, params, inputs) -> dict:
         values[name] = value
     for name in values:
         if name not in system.given:
-            near = get_close_matches(name, system.given, 1)
+            near = get_close_matches(name, system.given, 1) or [n for n in system.given if n.lower() == name.lower()]
             role = f"it is computed ({system.roles[name]})" if name in system.axes else "the cell has no such name"
             raise CellError(f"`{name}` is given, but {role}.", remedy=(
                 f"Did you mean `{near[0]}`? " if near else "") + "The cell wants: " + ", ".join(system.given) + ".")
     found = {}
     for name, value in values.items():
-        array = np.asarray(value)
-        if array.dtype.kind not in "biufc":
-            raise _about(system, name, f"`{name}` has dtype {array.dtype}, which holds no numbers.",
-                         "Give an array of numbers.")
+        array = numbers(value)
+        if array is None or array.dtype.kind not in "biufc":
+            held = "is no array" if array is None else f"has dtype {array.dtype}, which holds no numbers"
+            raise _about(system, name, f"`{name}` {held}.", "Give an array of numbers.")
         found[name] = array
     return found
+
+
+def numbers(value) -> np.ndarray | None:
+    """The value as an array; None for rows of different lengths and the like."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def whole(value) -> int | None:
+    """The value as a whole number from 0, or None."""
+    array = numbers(value)
+    if array is None or array.shape != () or array.dtype.kind not in "iu" or array < 0:
+        return None
+    return int(array)
 
 
 def _about(system: System, name: str, fact: str, remedy: str | None = None) -> CellError:
@@ -140,6 +164,11 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
                 source.setdefault(i, name)
     if steps is not None:
         for i, count in (steps.items() if isinstance(steps, Mapping) else _one_index(system, steps, extents)):
+            if i not in system.indices:
+                raise CellError(f"`{i}` in `steps` is no index of this cell.",
+                                remedy="Its indices: " + ", ".join(system.indices) + ".")
+            if not whole(count):
+                raise CellError(f"steps={count!r} is no number of steps.", remedy="Give a whole number from 1.")
             if extents.setdefault(i, int(count)) != int(count):
                 raise CellError(f"steps={count}, but `{source[i]}` has {extents[i]} positions along `{i}`.")
     for i in system.indices:
@@ -170,7 +199,11 @@ def _lengths(system, lengths, extents, batch, batched) -> dict[str, np.ndarray]:
     for i, values in lengths.items():
         if i not in data:
             raise CellError(f"`{i}` is no data index of this cell.", remedy=f"Data indices: {', '.join(data)}.")
-        array = np.atleast_1d(np.asarray(values))
+        array = numbers(values)
+        if array is None:
+            raise CellError(f"The lengths along `{i}` are no list of whole numbers.",
+                            remedy=f"Expected ({batch},) whole numbers, one for each example.")
+        array = np.atleast_1d(array)
         if array.dtype.kind not in "iu" or array.shape != (batch,):
             raise CellError(f"The lengths along `{i}` have shape {array.shape} and dtype {array.dtype}.",
                             remedy=f"Expected ({batch},) whole numbers, one for each example.")
@@ -269,7 +302,11 @@ def _ends(system: System, initial: Mapping, batched: bool, batch: int):
     offsets: dict[str, int] = {}
     for name, value in initial.items():
         if name in system.indices:
-            offsets[name] = int(value)
+            count = whole(value)
+            if count is None:
+                raise CellError(f"`{name}` in `initial` is {value!r}; it is the number of steps that came before.",
+                                remedy="Give a whole number from 0.")
+            offsets[name] = count
             continue
         reached = system.delayed.get(name)
         if not reached:
@@ -278,7 +315,7 @@ def _ends(system: System, initial: Mapping, batched: bool, batch: int):
         if len(reached) > 1:
             raise CellError(f"`{name}` is read on both sides of its ends.", remedy="Define its ends in the text.")
         (end,) = reached
-        ends[name, tuple(end if i == end.index else Position(i) for i in system.axes[name])] = np.asarray(value)
+        ends[name, tuple(end if i == end.index else Position(i) for i in system.axes[name])] = numbers(value)
     for i, offset in offsets.items():
         inner = [n for n in system.reads if any(p.index == i and p.base != "i" and not p.outside for p in n.params[1])]
         if offset and inner:
@@ -302,6 +339,8 @@ def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in axes)
     shape = lead + ((given.batch,) if name in system.per_example else ()) + comps
+    if value is None or value.dtype.kind not in "biufc":
+        raise CellError(f"The initial value of `{name}` holds no numbers.", remedy=f"Expected an array of shape {shape}.")
     if system.roles[name] == "class" and value.dtype.kind not in "iu":
         raise CellError(f"The initial value of `{name}` is a class and has dtype {value.dtype}.")
     if value.shape == lead + comps and (not batched or value.shape != shape):
@@ -314,7 +353,7 @@ def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
 
 def _draw(system, values, noise, extents, sizes, batch):
     """Noise that was not given: drawn from a seed or a Generator, or its mean."""
-    rng = None if isinstance(noise, str) and noise == "mean" else np.random.default_rng(noise)
+    rng = None if isinstance(noise, str) and noise == "mean" else generator(noise, "noise")
     for name in system.having("noise"):
         if name in values:
             continue

@@ -16,17 +16,21 @@ from .backpropagate import adjoint_of, backpropagate
 from .bind import bind
 from .check import Report, check_gradients
 from .elaborate import elaborate
-from .equations import System
+from .equations import Equation, System
 from .errors import CellError
 from .evaluate import evaluate, plan
 from .graph import Primitive
 from .init import Rule, initialise
 from .order import rolled_graph
 from .primitives import PRIMITIVES
+from .printing.latex import latex
+from .printing.mathml import html, mathml
+from .printing.symbolic import sympy_equations
 from .printing.text import equation, system_text
 from .substitute import substitute
-from .tape import Tape, Unrolled, symbolic
+from .tape import Tape
 from .trace import Trace
+from .unroll import Unrolled, symbolic
 
 if TYPE_CHECKING:
     import networkx
@@ -122,8 +126,7 @@ class Cell:
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Each size's name -> all names it answers to."""
-        sizes = {d: names for d, names in self.system.inferred.aliases.items()}
-        return {**sizes, **{i: (i,) for i in self.system.indices if i in self.system.model}}
+        return {**self.system.inferred.aliases, **{i: (i,) for i in self.system.indices if i in self.system.model}}
 
     @property
     def schedule(self) -> tuple:
@@ -180,8 +183,8 @@ class Cell:
             **inputs) -> Trace:
         """Every named value, through the reference evaluator.
 
-        Inputs are time-major (T, batch, size), or (T, size) without a batch. initial: values just before the first step,
-        by name, and "t", the number of steps that came before. lengths: each example's, at most T; padding changes
+        Inputs are time-major (T, batch, size), or (T, size) without a batch. initial: values just before the first
+        step, by name, and "t", the number of steps that came before. lengths: each example's, at most T; padding changes
         nothing. steps: T, where no input tells. noise: a seed or Generator for noise that is not given, or "mean".
         """
         bound = bind(self.system, params, inputs, initial, lengths, steps, noise)
@@ -255,8 +258,8 @@ class Cell:
         """
         return check_gradients(self, params, cotangents, **given)
 
-    def unroll(self, params: Mapping | None = None, initial: Mapping | None = None, steps: int | None = None, noise=None,
-               **inputs) -> Tape | Unrolled:
+    def unroll(self, params: Mapping | None = None, initial: Mapping | None = None, steps: int | None = None,
+               noise=None, **inputs) -> Tape | Unrolled:
         """The unrolled graph: `unroll(params, x=X)` with values, which `.backward()` sweeps; `unroll(T=3)` without.
 
         >>> cell = Cell("h[t] = tanh(u * h[t-1] + x[t])\\nL = sum_t(h[t])\\nx: input()\\nu: ()")
@@ -309,6 +312,52 @@ class Cell:
         if self._shown is None:
             return self.text.strip()
         return "\n".join(equation(eq) for eq in self.system.equations if eq.name in self._shown)
+
+    def sympy(self, form: str = "matrix") -> dict:
+        """Every equation as a sympy.Eq: by name, in the author's order; an end goes by its position, "h[0]".
+
+        form: "matrix" for reading: whole vectors, terms in the author's order where printed with order="none".
+        "elementwise": components, sums over them written out, for SymPy to differentiate. "scalar": every size 1, one
+        example; what adds up sizes (concat, slice) stays an undefined function. Reads are Symbols named as the text
+        writes them, `h_{t-1}`; where a sum binds their index, and component by component, Indexed: h[t].
+
+        >>> cell = Cell("h[t] = tanh(W @ x[t] + z[t] * h[t-1] + b)")
+        >>> print(cell.sympy()["h"].rhs)
+        tanh(b + W x_{t} + z_{t} ⊙ h_{t-1})
+        >>> import sympy
+        >>> print(cell.sympy("scalar")["h"].rhs.diff(sympy.Symbol("x_{t}")))
+        W*(1 - tanh(W*x_{t} + b + h_{t-1}*z_{t})**2)
+        """
+        return sympy_equations(self.system, form)
+
+    def latex(self, *names: str) -> str:
+        """The equations `str` shows, or those of the names given, as an align* environment in the author's order.
+
+        >>> print(Cell("h[t] = tanh(W @ x[t] + z[t] * h[t-1])").latex("h"))
+        \\begin{align*}
+        h_{t} &= \\tanh(W x_{t} + z_{t} \\odot h_{t-1})
+        \\end{align*}
+        """
+        return latex(self.system, self._printed(names))
+
+    def mathml(self, *names: str) -> str:
+        """The same equations as MathML, for web pages. Needs the extra `html`."""
+        return mathml(self.system, self._printed(names))
+
+    def _repr_html_(self) -> str:
+        return html(self.system, self._printed(), self.name)
+
+    def _repr_latex_(self) -> str:
+        return self.latex()
+
+    def _printed(self, names: tuple[str, ...] = ()) -> tuple[Equation, ...]:
+        """The equations of `names`; by default all of a written cell, the new ones of a derived one."""
+        for name in names:
+            if name not in self.system.definitions:
+                raise CellError(f"No equation defines `{name}`.",
+                                remedy="Defined: " + ", ".join(self.system.definitions) + ".")
+        shown = names or self._shown
+        return tuple(eq for eq in self.system.equations if shown is None or eq.name in shown)
 
     def __repr__(self):
         return f"<Cell {self.name or ''}: {', '.join(self.states) or 'no states'} from {', '.join(self.inputs)}>"

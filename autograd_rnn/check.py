@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import primitives as P
+from .arrays import Given, inside
 from .backpropagate import adjoint_of, backpropagate, cotangent
 from .bind import Bound, bind
-from .equations import Equation, System
-from .evaluate import Given, evaluate, inside
+from .equations import System
+from .evaluate import evaluate
 from .graph import Node, Position, node
 from .shapes import carry_over
 from .tape import Tape
@@ -283,7 +284,7 @@ class _Problem:
 
 def in_dtype(bound: Bound, dtype) -> Bound:
     """The same run in another precision."""
-    cast = lambda v: v if v.dtype.kind in "iu" else v.astype(dtype)  # noqa: E731
+    cast = lambda v: v if v.dtype.kind in "iu" else v.astype(dtype)
     given = replace(bound.given, values={n: cast(v) for n, v in bound.given.values.items()},
                     ends={k: cast(v) for k, v in bound.given.ends.items()}, dtype=np.dtype(dtype))
     return replace(bound, given=given)

@@ -11,11 +11,24 @@ from dataclasses import replace
 from functools import lru_cache
 
 from . import primitives as P
-from .equations import BATCH, LANE, Equation, System, free_indices, renamed, shifted, tokens_reduce
-from .errors import CellError
-from .graph import (CONST, INDEX, READ, Node, Position, Primitive, const, extent, extent_name, index, node, read,
-                    rewrite, topological)
-from .parse import _OPERATORS, _RELATIONS, Declaration, Definition, Function, Parsed, parse
+from .equations import BATCH, LANE, Equation, System, free_indices, renamed, tokens_reduce
+from .graph import (
+    CONST,
+    INDEX,
+    READ,
+    Node,
+    Position,
+    Primitive,
+    const,
+    extent,
+    extent_name,
+    index,
+    node,
+    read,
+    rewrite,
+    topological,
+)
+from .parse import _RELATIONS, Definition, Function, Parsed, parse
 from .shapes import signature
 
 RESERVED = {BATCH, LANE}

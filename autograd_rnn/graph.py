@@ -84,7 +84,7 @@ def extent_name(index: str) -> str:
 class Node:
     """A primitive applied to nodes. `params` holds what is static: a number, a name and its positions, an index."""
 
-    __slots__ = ("op", "args", "params", "__weakref__")
+    __slots__ = ("__weakref__", "args", "op", "params")
     op: Primitive
     args: tuple[Node, ...]
     params: tuple

@@ -58,9 +58,21 @@ def lone_sizes(system: System) -> tuple[str, ...]:
     return (*lone, *(d for d in system.inferred.aliases if d not in known and d not in sums and not d.isdigit()))
 
 
+def generator(seed, what: str) -> np.random.Generator:
+    """A random generator from a seed, or the one given."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise CellError(f"{what}={seed!r} seeds no random numbers.",
+                        remedy="Give a whole number from 0, or a NumPy Generator.") from None
+
+
 def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Mapping) -> dict[str, np.ndarray]:
     """Parameters by name, and the constants that were given."""
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise CellError(f"{dtype!r} is no dtype.", remedy="Use float32, float64 or longdouble.") from None
     if dtype.kind not in "f" or dtype == np.float16:
         raise CellError(f"Parameters cannot have dtype {dtype}.", remedy="Use float32, float64 or longdouble.")
     constants = {n: np.asarray(v) for n, v in sizes.items() if n in system.having("const") and (
@@ -74,7 +86,7 @@ def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Ma
             if isinstance(d, str):
                 known.setdefault(d, size)
     found = system.sizes(known)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "seed")
     zero = biases(system)
     params: dict[str, np.ndarray] = {}
     for name in system.having("parameter"):

@@ -3,8 +3,8 @@
     equations -> the rolled dependence graph -> condensation -> a list of operations and (nested) loops
 
 Every operation at a generic step is a vertex, and so is every equation; every use is an edge that carries its distance
-along each index: -1, 0, +1, or "*" where all of the index is read, or an end. A component of the graph is looped over an
-index whose distances all point one way; the edges it carries drop out, and what is left is ordered the same way.
+along each index: -1, 0, +1, or "*" where all of the index is read, or an end. A component of the graph is looped over
+an index whose distances all point one way; the edges it carries drop out, and what is left is ordered the same way.
 (Reduced dependence graphs of uniform recurrence equations: Karp, Miller, Winograd, J. ACM 14(3), 1967.)
 """
 

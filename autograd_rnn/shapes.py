@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
 
-
 PARTS = ("concat", "split", "slice")  # their sizes add up rather than agree
 
 
-@lru_cache(maxsize=None)
+@cache
 def signature(shape: str) -> tuple[tuple[str, ...], str]:
     operands, result = shape.split("->")
     return tuple(token.strip() for token in operands.split(",")), result.strip()
@@ -48,7 +47,7 @@ def rank(n: Node, ranks: dict[Node, int]) -> int:
 class Dim:
     """One size, shared by everything that has been unified with it."""
 
-    __slots__ = ("parent", "size", "names", "where")
+    __slots__ = ("names", "parent", "size", "where")
 
     def __init__(self, where, size=None):
         self.parent, self.size, self.where, self.names = None, size, where, []
@@ -63,7 +62,7 @@ class Dim:
 class Shape:
     """A tuple of dimensions, or not known yet."""
 
-    __slots__ = ("parent", "dims", "where")
+    __slots__ = ("dims", "parent", "where")
 
     def __init__(self, where, dims=None):
         self.parent, self.dims, self.where = None, dims, where

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 
 from .errors import CellError
-from .parse import parse
+from .parse import _lines, parse
+
+_TARGET = "x"  # a left side for an expression that is parsed alone
 
 
 def substitute(text: str, changes: Mapping[str, str | float]) -> str:
@@ -18,8 +20,11 @@ def substitute(text: str, changes: Mapping[str, str | float]) -> str:
         for target in d.targets:
             defined.setdefault(_plain(ast.unparse(target)), []).append(d)
     bodies, numbers = {}, {}
-    names = {n.id for d in parsed.definitions for n in ast.walk(d.expression) if isinstance(n, ast.Name)}
+    called = {id(n.func) for d in parsed.definitions for n in ast.walk(d.expression) if isinstance(n, ast.Call)}
+    names = {n.id for d in parsed.definitions for n in ast.walk(d.expression)
+             if isinstance(n, ast.Name) and id(n) not in called}
     for name, value in changes.items():
+        _check(name, value)
         keys = [k for k in defined if k == name] or [k for k in defined if k.split("[")[0] == name and not _is_end(k)]
         number = _number(value)
         if not keys and (name not in names or name in parsed.functions):
@@ -38,27 +43,37 @@ def substitute(text: str, changes: Mapping[str, str | float]) -> str:
             numbers[name] = number
     bodies.pop(0, None)
     dropped = {k for k in numbers if _number(numbers[k]) is not None}
+    statements = {d.line.number: d for d in (*parsed.definitions, *parsed.declarations.values(),
+                                             *parsed.functions.values())}
     lines = []
-    for d in _statements(parsed):
-        line = d.line
+    for line in _lines(text):
+        d = statements.get(line.number)
         if line.number in bodies:
             target, body = bodies[line.number]
-            if target.split("[")[0] in dropped:
-                continue
-            line_text = f"{target} = {body}"
+            if target.split("[")[0] not in dropped:
+                lines.append(_folded(f"{target} = {body}", numbers) + _comment(line.source))
         elif hasattr(d, "expression"):
-            line_text = line.source
-        else:
-            if d.name not in dropped:
-                lines.append(line.source)
-            continue
-        lines.append(_folded(line_text, numbers))
+            folded = _folded(line.source, numbers)
+            lines.append(folded if folded == line.source else folded + _comment(line.source))
+        elif d is None or d.name not in dropped:
+            lines.append(line.source)
     return "\n".join(_without_unused(lines, text))
 
 
-def _statements(parsed):
-    every = [*parsed.definitions, *parsed.declarations.values(), *parsed.functions.values()]
-    return sorted(every, key=lambda d: d.line.number)
+def _check(name: str, value) -> None:
+    """What is put in place of a name is a finite number or one expression."""
+    if isinstance(value, str):
+        if "\n" in value or "\r" in value:
+            raise CellError(f"The substitution for `{name}` has several lines.", remedy="Give one expression.")
+        parse(f"{_TARGET} = {value}")
+    elif isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e300:
+        raise CellError(f"`{name}` cannot be replaced by {value!r}.", remedy="Give a finite number or an expression.")
+
+
+def _comment(source: str) -> str:
+    """The comment that ends a line, with the space before it."""
+    statement = source.split("#", 1)[0].rstrip()
+    return source[len(statement):] if "#" in source else ""
 
 
 def _is_end(key: str) -> bool:
@@ -100,7 +115,18 @@ def _folded(line: str, numbers: Mapping[str, float | str]) -> str:
         return line
     body = _Fold(numbers).visit(definition.expression)
     targets = ", ".join(_plain(ast.unparse(t)) for t in definition.targets)
-    return f"{targets} = {_plain(ast.unparse(body))}"
+    return f"{targets} = {_plain(ast.unparse(_Brackets().visit(body)))}"
+
+
+class _Brackets(ast.NodeTransformer):
+    """Brackets that Python could do without and the notation wants: `(U @ h[t]) * r[t]`."""
+
+    def visit_BinOp(self, n):
+        self.generic_visit(n)
+        mixed = isinstance(n.left, ast.BinOp) and isinstance(n.op, ast.MatMult) != isinstance(n.left.op, ast.MatMult)
+        if mixed and isinstance(n.op, (ast.MatMult, ast.Mult, ast.Div)):
+            n.left = ast.Name(f"({ast.unparse(n.left)})")
+        return n
 
 
 class _Fold(ast.NodeTransformer):
@@ -126,7 +152,7 @@ class _Fold(ast.NodeTransformer):
             return n
         number = self.numbers[name]
         if isinstance(number, str):
-            return parse(f"x = {number}").definitions[0].expression
+            return parse(f"{_TARGET} = {number}").definitions[0].expression
         return ast.Constant(number) if number >= 0 else ast.UnaryOp(ast.USub(), ast.Constant(-number))
 
     def visit_BinOp(self, n):

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from .arrays import Given, inside
 from .equations import System
-from .evaluate import Given, inside
 from .graph import Position
 
 
 def inner(system: System, name: str, store: np.ndarray, given: Given, batched: bool) -> np.ndarray:
-    """A bordered array as the user sees it: (T, ..., batch, size), unbatched (T, ..., size), zero past an example's end."""
+    """A bordered array as the user sees it: (T, ..., batch, size), unbatched (T, ..., size); zero past the ends."""
     axes = system.axes[name]
     array = store[(slice(1, -1),) * len(axes)]
     mask = inside(axes, len(system.shapes[name]), given)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -109,6 +110,22 @@ def test_a_bad_cell_shows_its_line_and_a_caret_without_a_traceback():
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stdout == ""
     assert "h[t] = tanh(W @ x[t)" in done.stderr and "^" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m autograd_rnn derive lstm | head -n 1", shell=True, capture_output=True,
+                          text=True, timeout=60)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    closed = subprocess.Popen([sys.executable, "-m", "autograd_rnn", "show", "lstm"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+    closed.stdout.close()
+    assert closed.stderr.read() == "" and closed.wait(60) == 1
+
+
+def test_stdin_that_is_no_text_is_named():
+    done = subprocess.run([sys.executable, "-m", "autograd_rnn", "show", "-"], input=b"h[t] = x[t] # caf\xe9 \n",
+                          capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    assert done.returncode == 2 and b"byte" in done.stderr and b"Traceback" not in done.stderr
 
 
 def test_train_logs_saves_and_goes_on(tmp_path, text_file, capsys):

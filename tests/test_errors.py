@@ -307,7 +307,7 @@ def changed(**changes):
 X, K = INPUTS["x"], INPUTS["k"]
 DATA = [
     (dict(x=X[..., :1]), ["`x` has shape (4, 3, 1)", "size"]),
-    (dict(x=X[:3]), ["`x` has 3 positions along `t`", "4"]),
+    (dict(x=X[:3]), ["`x` has 3", "`k` has 4 positions along `t`"]),
     (dict(x=X[:0], k=K[:0]), ["no positions along `t`"]),
     (dict(x=X[:, :2]), ["disagree about the batch", "`x` has 2"]),
     (dict(x=X[:, 0]), ["disagree about the batch", "`x` has none"]),
@@ -318,9 +318,9 @@ DATA = [
     (dict(x=X.astype(object)), ["`x` has dtype object"]),
     (dict(x=[[1, 2], [3]]), ["`x`"]),
     (dict(x=[]), ["`x`"]),
-    (dict(x=None), ["`x` is missing", "input", "(T, x)"]),
+    (dict(x=None), ["`x` is missing", "input", "(T, batch, x)"]),
     (dict(W=None), ["`W` is missing", "parameter", "(h, x)"]),
-    (dict(W=PARAMS["W"].T), ["`W` has shape"]),
+    (dict(W=PARAMS["W"].T), ["shape", "size `h` is 3, but in `W` it is 2"]),
     (dict(W=PARAMS["W"][0]), ["`W` has shape"]),
     (dict(W=PARAMS["W"][None]), ["`W` has shape"]),
     (dict(U=PARAMS["U"][:, :1]), ["`U` has shape", "size `h`"]),
@@ -346,6 +346,7 @@ DATA = [
     (dict(lengths=[[1], [2, 3], [4]]), ["lengths"]),
     (dict(steps=3), ["steps=3", "`t`"]),
     (dict(steps="x"), ["steps"]),
+    (dict(steps=4.0), ["steps"]),
     (dict(steps={"q": 3}), ["`q`"]),
     (dict(initial={"x": X[0]}), ["`x` has no initial value"]),
     (dict(initial={"q": X[0]}), ["`q` has no initial value"]),
@@ -370,7 +371,7 @@ def test_data_that_do_not_fit_are_refused_by_name(method, changes, phrases):
 
 
 def test_an_error_about_an_array_shows_its_equation():
-    params, inputs = changed(W=PARAMS["W"].T)
+    params, inputs = changed(W=PARAMS["W"][0])
     with pytest.raises(CellError) as caught:
         CELL.run(params, **inputs)
     assert caught.value.line == "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)" and caught.value.column == 12
@@ -379,15 +380,13 @@ def test_an_error_about_an_array_shows_its_equation():
 
 @pytest.mark.parametrize("options, phrase", [
     (dict(loss="q"), "`q`"),
-    (dict(loss="h"), "`h`"),
     (dict(loss="W"), "`W`"),
     (dict(cotangents={"q": X}), "`q`"),
     (dict(cotangents={"h": X}), "cotangent of `h`"),
     (dict(cotangents={"x": X}), "`x`"),
     (dict(cotangents={"h": "abc"}), "cotangent of `h`"),
-    (dict(cotangents={}), "cotangents"),
     (dict(cotangents={"L": 1.0}, loss="L"), "Both"),
-], ids=range(9))
+], ids=range(7))
 def test_a_gradient_of_what_has_none(options, phrase):
     with pytest.raises(CellError) as caught:
         CELL.gradient(PARAMS, **INPUTS, **options)
@@ -408,10 +407,9 @@ def test_sizes_that_do_not_fit(sizes, phrase):
 
 
 @pytest.mark.parametrize("name", ["x", "W", "b", "V"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_the_first_number_that_is_not_finite_is_named(name, value):
+def test_the_first_number_that_is_not_finite_is_named(name):
     bad = {**PARAMS, **INPUTS}[name].copy()
-    bad[(-1,) * bad.ndim] = value
+    bad[(-1,) * bad.ndim] = np.nan
     params, inputs = changed(**{name: bad})
     with pytest.raises(CellError) as caught:
         CELL.gradient(params, **inputs)

@@ -14,8 +14,8 @@ HOME = Path(autograd_rnn.__file__).parent
 ROOT = HOME.parent
 
 # Each file imports only from those above it.
-LAYERS = ["errors", "graph", "primitives", "parse", "shapes", "equations", "elaborate", "order", "evaluate", "gradient",
-          "adjoint", "init", "bind", "trace", "backpropagate", "tape", "check", "printing", "substitute", "cell", "zoo", "learn",
+LAYERS = ["errors", "graph", "primitives", "parse", "shapes", "equations", "elaborate", "order", "arrays", "evaluate", "gradient",
+          "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape", "check", "printing", "substitute", "cell", "zoo", "learn",
           "__init__", "__main__"]
 
 

@@ -104,7 +104,7 @@ def fit(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, s
             raise
         if following is None:
             return point
-        good, point = point, following
+        good, point = point, replace(following, history=point.history, best=point.best)
         due = point.step % every == 0 or point.step == steps
         if due and validate:
             loss = float(validate(point.params))

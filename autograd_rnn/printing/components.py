@@ -17,7 +17,7 @@ from itertools import chain, count, islice
 import numpy as np
 
 from ..equations import BATCH, Equation, System, tokens_reduce
-from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, extent_name, option, read
+from ..graph import CONST, EXTENT, INDEX, Node, Position, extent_name, option, read
 from ..shapes import PARTS
 
 LETTERS = "ijklmnpqrsuvw"
@@ -191,8 +191,9 @@ class Components:
         if op.fill is not None:
             here = None if tokens_reduce(n) else self.component(n.args[0], comps)
             return op.sympy(self, here, Total(self, n.args[0], over, comps))
-        operands = [None if k in op.shape_only and not op.statics else Operand(self, a) for k, a in enumerate(n.args)]
-        if not op.pointwise or op.statics:
+        pointwise = op.pointwise and not op.statics
+        operands = [None if pointwise and k in op.shape_only else Operand(self, a) for k, a in enumerate(n.args)]
+        if not pointwise:
             where = comps or (self.symbols.number(1),) * len(self.dims(n))
             return op.sympy(self, where, *operands, *n.params)
         values = [None if x is None else x(*comps) for x in operands]
@@ -223,7 +224,8 @@ class Total:
     def __init__(self, components: Components, operand: Node, over: str | None, comps: tuple):
         self.of, self.operand, self.over, self.comps = components, operand, over, comps
         self.dims = components.dims(operand)
-        self.here = components.symbols.index(over) if over else comps[0] if comps else components.symbols.number(1)
+        at = comps[0] if comps else components.symbols.number(1)
+        self.here = components.symbols.index(over) if over else at
 
     def __call__(self, f: Callable, first=None, last=None):
         s, number = self.of.symbols, self.of.symbols.number

@@ -167,7 +167,8 @@ def _product(system: System, n: Node, x: list[Operand]) -> Operand:
 
 _OPENS = re.compile(r"\\left(?![a-z])|\\begin|\{|\\lvert")
 _CLOSES = re.compile(r"\\right(?![a-z])|\\end|\}|\\rvert")
-_SILENT = re.compile(r"\\(?:mathrm|mathit|mathbf|operatorname|text|left|right|Big[lr]|quad|tilde|hat|bar|dot)(?![a-z])|\\,")
+_SILENT = re.compile(
+    r"\\(?:mathrm|mathit|mathbf|operatorname|text|left|right|Big[lr]|quad|tilde|hat|bar|dot)(?![a-z])|\\,")
 _COMMAND = re.compile(r"\\[A-Za-z]+ ?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -12,6 +13,12 @@ from .text import equation
 
 ROLES = {"input": "inputs", "class": "classes", "noise": "noise", "const": "constants", "parameter": "parameters",
          "state": "states", "value": "values"}
+# Browsers draw MathML Core: columns align by style, a function's name is no operator, and upright letters say so.
+_FOR_BROWSERS = (
+    (r'columnalign="(left|right)"', r'style="text-align:\1"'),
+    (r"<mo>(?!mod<)([A-Za-z]{2,})</mo>", r"<mi>\1</mi>"),
+    (r"<mi>(&#x000[4-7][0-9A-F];)</mi>", r'<mi mathvariant="normal">\1</mi>'),
+)
 
 
 def mathml(system: System, equations: Iterable[Equation]) -> str:
@@ -26,7 +33,10 @@ def mathml(system: System, equations: Iterable[Equation]) -> str:
         from latex2mathml.converter import convert
     except ImportError:
         raise ImportError("MathML is converted by latex2mathml: pip install 'autograd_rnn[html]'") from None
-    return convert(latex(system, equations), display="block")
+    out = convert(latex(system, equations), display="block")
+    for pattern, better in _FOR_BROWSERS:
+        out = re.sub(pattern, better, out)
+    return out
 
 
 def html(system: System, equations: Iterable[Equation], name: str | None = None) -> str:
@@ -36,8 +46,8 @@ def html(system: System, equations: Iterable[Equation], name: str | None = None)
         body = mathml(system, equations)
     except ImportError:
         body = f"<pre>{escape(chr(10).join(map(equation, equations)))}</pre>"
-    shown = {eq.name for eq in equations} | {n.params[0] for n in topological(eq.value for eq in equations)
-                                             if n.op is READ}
+    reads = (n.params[0] for n in topological(eq.value for eq in equations) if n.op is READ)
+    shown = {*reads, *(eq.name for eq in equations)}
     rows = []
     for role, title in ROLES.items():
         names = [f"<code>{escape(_declared(system, n))}</code>" for n in system.having(role) if n in shown]
@@ -45,7 +55,8 @@ def html(system: System, equations: Iterable[Equation], name: str | None = None)
             rows.append(f'<tr><th style="text-align:left;vertical-align:top">{title}</th>'
                         f'<td style="text-align:left">{", ".join(names)}</td></tr>')
     title = f"<p><strong>{escape(name)}</strong></p>" if name else ""
-    return f'<div>{title}<div style="overflow-x:auto">{body}</div><table>{"".join(rows)}</table></div>'
+    body = f'<div style="overflow-x:auto;overflow-y:hidden">{body}</div>'
+    return f'<div>{title}{body}<table>{"".join(rows)}</table></div>'
 
 
 def _declared(system: System, name: str) -> str:

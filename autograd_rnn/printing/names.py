@@ -12,9 +12,10 @@ from typing import NamedTuple
 from ..equations import BATCH, System
 from ..graph import Position, extent_name
 
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell".split())
+GREEK = frozenset((
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
+    "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "ell",
+    "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"))
 ACCENTS = {"tilde": r"\tilde", "hat": r"\hat", "bar": r"\bar"}
 
 
@@ -26,7 +27,8 @@ class Typeset(NamedTuple):
     sup: str = ""
 
     def __str__(self):
-        return self.base + (f"_{{{','.join(self.subs)}}}" if self.subs else "") + (f"^{{{self.sup}}}" if self.sup else "")
+        below = f"_{{{','.join(self.subs)}}}" if self.subs else ""
+        return self.base + below + (f"^{{{self.sup}}}" if self.sup else "")
 
     @property
     def closed(self) -> bool:

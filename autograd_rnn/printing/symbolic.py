@@ -7,7 +7,7 @@ two are for computing: see components.py.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from .. import primitives as P
 from ..equations import System, tokens_reduce
@@ -67,7 +67,7 @@ class Matrices(Components):
         return function(op)(*x, *n.params, evaluate=False)
 
 
-@lru_cache(maxsize=None)
+@cache
 def function(op: Primitive):
     """The SymPy function of a primitive: SymPy's own where there is one of that name, else one that prints as we do."""
     import sympy

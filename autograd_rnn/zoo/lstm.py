@@ -37,8 +37,8 @@ CELLS = {
         text=None, base="lstm", changes=dict(f="1 - i[t]"),
         citation="Greff, Srivastava, Koutnik, Steunebrink, Schmidhuber, LSTM: a search space odyssey, "
                  "arXiv:1503.04069 (CIFG)",
-        notes="Greff learns i and sets f = 1 - i; others learn f and set i = 1 - f: the same family with the bias's sign "
-              "reversed, in the zoo as lstm_coupled_forget.",
+        notes="Greff learns i and sets f = 1 - i; others learn f and set i = 1 - f: the same family with the sign of "
+              "the bias reversed, in the zoo as lstm_coupled_forget.",
         rules=dict(b_i=-1.0),
     ),
     "lstm_coupled_forget": dict(

@@ -65,10 +65,12 @@ def gradients_by_torch_name(net: Network, gradients: dict[str, np.ndarray]) -> d
     return found
 
 
-def compare(torch, module, x, initial=None, lengths=None, layout=None, tolerance=1e-12, seed=0) -> int:
+def compare(torch, module, x, initial=None, lengths=None, layout=None, tolerance=1e-12, seed=0,
+            by_step=True) -> int:
     """Outputs, last states, and the gradients of their inner product with random cotangents; gives how many arrays.
 
-    The input's gradient is compared step by step: early ones may be small. x: as the module takes it. initial: a tuple of states (h,) or (h, c), or None. lengths: packs the sequences.
+    x: as the module takes it. initial: a tuple of states (h,) or (h, c), or None. lengths: packs the sequences.
+    by_step: each step of the input's gradient is measured by itself, as some are small.
     """
     net = from_torch(module, layout)
     states, single = net.layout.states, not hasattr(module, "num_layers")
@@ -104,8 +106,9 @@ def compare(torch, module, x, initial=None, lengths=None, layout=None, tolerance
     total = sum((s * v).abs().sum() for s, v in zip(seeds, (y, *last))).item()
     agree(found, value.item(), tolerance, "value", floor=total)
     pairs = [("y", trace["y"], steps(y))]
-    pairs += [(f"dx at step {k + 1}", ours, theirs) for k, (ours, theirs) in enumerate(zip(
-        gradients["x"], steps(x.grad), strict=True))]
+    dx = gradients["x"], steps(x.grad)
+    slices = enumerate(zip(*dx, strict=True), start=1) if by_step else [("1 to T", dx)]
+    pairs += [(f"dx at step {k}", *both) for k, both in slices]
     for s, both in zip(states, last):
         for place, v in by_place(both):
             pairs.append((f"{s}{place}_last", trace[f"{s}{place}_last"], v))
