@@ -44,6 +44,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
     batched, batch = _batch(system, values, initial or {})
     extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
     ends, offsets, system = _ends(system, initial or {}, batched, batch)
+    values = {n: v for n, v in values.items() if n in system.axes}  # an overridden end may have been all that read it
     ragged = _lengths(system, lengths, extents, batch, batched)
     sizes = system.sizes({**{d: n for d, n in lone.items() if d not in system.model}, **known})
     dtype = _dtype(system, values)

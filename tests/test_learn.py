@@ -79,6 +79,10 @@ def by_equation(name: str, p: np.ndarray) -> np.ndarray:
             history.append(g)
             mu = 0.9 if name == "momentum" else 0.0
             p = p - 0.1 * sum(mu**(n - 1 - k) * h for k, h in enumerate(history))
+        elif name == "nesterov":
+            history.append(g + 0.1 * p)
+            v = sum(0.9**(n - 1 - k) * h for k, h in enumerate(history))
+            p = p - 0.1 * (history[-1] + 0.9 * v)
         elif name == "rmsprop":
             history.append(g)
             s = sum(0.01 * 0.99**(n - 1 - k) * h**2 for k, h in enumerate(history))
@@ -100,7 +104,7 @@ def updated(optimiser, p, gradients, dtype=np.float64):
     return params["w"], state
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
 def test_optimisers_follow_their_equations(name):
     start = RNG.normal(size=(2, 3))
     ours, _ = updated(OPTIMISERS[name][0], start, GRADIENTS)
@@ -132,6 +136,7 @@ def test_optimisers_keep_dtypes_and_leave_the_rest_alone(name):
         new, state = optimiser.update(new, {"w": np.ones(3, np.float32), "b": np.ones((), np.float32),
                                             "h[0]": np.ones(3, np.float32), "x": np.ones((5, 3))}, state)
     assert new["w"].dtype == new["b"].dtype == np.float32 and set(new) == set(params)
+    assert all(isinstance(p, np.ndarray) for p in new.values())
     assert new["l"] is params["l"] and new["period"] is params["period"]
     assert (new["w"] < 1).all() and new["b"] < 2
     assert all((params[n] == kept[n]).all() for n in params), "what was given has changed"
@@ -459,11 +464,13 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path, optimiser):
     schedule = cosine(optimiser.rate, 12, warmup=2)
     whole = list(train(model, Point(params, seed=11), batches, 12, optimiser, schedule, clip=0.1))
     half = list(train(model, Point(params, seed=11), batches, 5, optimiser, schedule, clip=0.1))[-1]
-    half = replace(half, history=((5, 1.25),), best=half.params)
+    half = replace(half, history=((5, 1.25),), best={n: p + 1 for n, p in half.params.items()})
     save_point(tmp_path / "p.npz", model, half, {"note": 1})
     cell, point, about = load_point(tmp_path / "p.npz")
     assert cell == model and about == {"note": 1} and point.history == half.history
     assert all((point.best[n] == half.best[n]).all() for n in half.best)
+    _, shown = load(tmp_path / "p.npz")
+    assert all((shown[n] == half.best[n]).all() for n in half.best)
     rest = list(train(cell, point, batches, 12, optimiser, schedule, clip=0.1))
     assert [p.loss for p in rest] == [p.loss for p in whole[5:]]
     assert all((rest[-1].params[n] == whole[-1].params[n]).all() for n in params)
@@ -507,6 +514,19 @@ def test_floors_by_hand():
     assert first == 0 and bigram == pytest.approx(-(5 * np.log(after_b) + 5 * np.log(after_a)) / 10)
 
 
+def test_floors_where_more_than_one_character_follows():
+    text = encode("aab" * 30)
+    train = [text.alphabet[n] for n in text.train]
+    pairs = list(zip(train, train[1:]))
+    single = {c: (train.count(c) + 2 / 2) / (len(train) + 2) for c in "ab"}
+    nats = []
+    for before, c in zip([train[-1], *decode(text.alphabet, text.validation)], decode(text.alphabet, text.validation)):
+        followers = [d for b, d in pairs if b == before]
+        kinds = len(set(followers))
+        nats.append(-np.log((followers.count(c) + kinds * single[c]) / (len(followers) + kinds)))
+    assert ngram_floors(text)[1] == pytest.approx(np.mean(nats), rel=1e-12)
+
+
 def test_floors_of_tinyshakespeare():
     if not CORPUS.exists():
         pytest.skip(f"{CORPUS} is not there")
@@ -541,6 +561,10 @@ def test_dropout_is_of_equations():
     assert set(np.unique(drawn["keep1"])) == {0.0, 1.0}
     np.testing.assert_allclose(drawn["d1"], drawn["h1"] * drawn["keep1"] / 0.75)
     np.testing.assert_allclose(mean["d1"], mean["h1"], rtol=1e-12)
+    batches = stretches({"k": k}, 20)
+    assert mean_loss(model, params, batches) == pytest.approx(mean["L"].sum() / k.size, rel=1e-12)
+    first, second = (p.loss for p in train(model, params, batches, 2, sgd(0.0)))
+    assert first != second, "each step draws its own noise"
 
 
 def test_training_lowers_the_loss_below_the_bigram_floor():
@@ -563,6 +587,7 @@ def test_sampling_steps_as_the_run_does():
     drawn = sample(model, params, text.alphabet, 12, temperature=0, prompt="the")
     codes = np.array([text.alphabet.index(c) for c in "the" + drawn])
     assert (model.run(params, k=codes, noise="mean")["y"].argmax(axis=1)[3:] == codes[3:]).all()
+    assert sample(model, params, text.alphabet, 12, temperature=1e-6, prompt="the") == drawn
     first, other, again = (sample(model, params, text.alphabet, 12, 2.0, seed=seed) for seed in (1, 2, 1))
     assert first == again != other
     with pytest.raises(CellError, match="prompt"):
@@ -594,6 +619,19 @@ def test_a_resumed_session_gives_the_same_bits(tmp_path):
         merged(saved, {"size": 7})
     with pytest.raises(CellError, match="alphabet"):
         resume(tmp_path / "b.npz", "ABC" * 40)
+
+
+def test_a_session_gives_the_best_validated_parameters():
+    wild = replace(SMALL, every=1, steps=6, lr=1.0, schedule="constant", clip=0.0, dropout=0.0)
+    result = characters(*begin(zoo["gru"], TEXT, wild), wild, progress=False)
+    losses = [loss for _, loss in result.point.history]
+    assert min(losses) < losses[-1], "the session was to get worse"
+    assert result.validation == pytest.approx(min(losses), rel=1e-6), "the whole validation text is short here"
+    tame = replace(wild, lr=0.01, optimiser="sgd")
+    still = replace(tame, clip=1e-9)
+    moved, held = (characters(*begin(zoo["gru"], TEXT, s), s, progress=False).params["V"] for s in (tame, still))
+    start = begin(zoo["gru"], TEXT, wild)[1].params["V"]
+    assert np.abs(moved - start).max() > 1e-5 > np.abs(held - start).max()
 
 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"batch": 0}, {"size": -1}, {"lr": -1.0}, {"clip": np.nan},

@@ -202,7 +202,7 @@ HOSTILE += [
       for body in ("f{0}(v) + f{0}(v)", "f{0}(v) * f{0}(-v)", "f{0}(f{0}(v))", "f{0}(v) + f{0}(v + 1)")),
     "p: const(" + "h," * 2_000 + "h)\nh[t] = p @ x[t]", "h[" + "t," * 3_000 + "t] = 1", "h[t] = x[" + "t," * 3_000 + "t]",
     "M: (N, 2)\nN: (M, 2)\nh[t] = M @ x[t] + N @ x[t]", "P: (Q)\nQ: (P, 2)\nh[t] = P @ x[t] + Q @ x[t]",
-    "a[t] = b[t]\nb[t] = a[t]", "".join(f"a{k}[t] = a{k + 1}[t]\n" for k in range(500)) + "a500[t] = a0[t]",
+    "a[t] = b[t]\nb[t] = a[t]", "".join(f"a{k}[t] = a{k + 1}[t]\n" for k in range(99)) + "a99[t] = a0[t]",
 ]
 
 

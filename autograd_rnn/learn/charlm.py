@@ -55,7 +55,7 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
             below = f"d{n}"
     lines += [f"y[t] = V @ {below}[t] + c", "L = sum_t(cross_entropy(y[t], k[t]))"]
     name = f"{layers} x {cell.name or 'cell'}, characters"
-    return Cell("\n".join(lines), name, cell=cell).initialised(E=normal(0.5))
+    return Cell("\n".join(lines), name, cell=cell).initialised(E=normal(1.0))
 
 
 def roles(model: Cell) -> tuple[str, str]:

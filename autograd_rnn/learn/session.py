@@ -25,8 +25,8 @@ from .text import Text, encode, ngram_floors
 from .train import Point, fit, mean_loss
 
 OPTIMISERS: dict[str, tuple[Callable[[float], Optimiser], float]] = {  # with the rate that is used where none is given
-    "adam": (adam, 4e-3),
-    "adamw": (adamw, 4e-3),
+    "adam": (adam, 1e-2),
+    "adamw": (adamw, 1e-2),
     "rmsprop": (rmsprop, 2e-3),
     "sgd": (lambda rate: sgd(rate, momentum=0.9), 0.5),
 }
