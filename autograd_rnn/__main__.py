@@ -144,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of sizes, parameters and inputs (default: %(default)s)")
     sub.add_argument("--steps", type=int, default=5, help="length of the sequence (default: %(default)s)")
     sub = command(train, "train a character model of a cell on a text", "")
+    sub.epilog = "At these sizes one BLAS thread is the fastest: set OMP_NUM_THREADS=1."
     sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the topics of Python's own help)")
     for f in fields(Settings):
         kind = {"int": int, "float": float, "str": str}[str(f.type)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     derived = adjoint_of(forward.system, outputs, cotangents is None)
     given, batched = forward.given, forward.batched
     system, names = derived.system, derived.names
-    seeds = {}
-    for name, value in (cotangents or {}).items():
-        seeds[derived.seeds[name]] = cotangent(forward, name, value)
+    seeds = {derived.seeds[name]: cotangent(forward, name, given_for) for name, given_for in (cotangents or {}).items()}
     leaves = [n for n in forward.system.having("parameter", "input") if n in names]
     ends = [(n, end) for n, reached in forward.system.delayed.items() for end in sorted(reached)
             if forward.system.roles[n] not in ("class", "noise", "const")]
@@ -44,7 +43,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
     full = replace(given, values={**given.values, **seeds}, sizes=sizes)
     stores = evaluate(system, full, keep | set(forward.system.carried))
-    value = 0.0
+    value: Any = 0.0
     for name in outputs:
         out = inner(system, name, stores[name], given, batched=True)
         value = value + (np.sum(out) if cotangents is None else np.sum(out * seeds[derived.seeds[name]]))
@@ -64,7 +63,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     if not finite:
         _explain(forward, derived, full)
     carried = {n: stores[n] for n in forward.system.carried}
-    return (value[()] if isinstance(value, np.ndarray) else value, gradients,
+    return (value, gradients,
             Trace(forward.system, given, carried, batched))
 
 

@@ -160,8 +160,8 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
         for k, i in enumerate(system.axes[name]):
             if array.ndim > k:
                 if extents.setdefault(i, array.shape[k]) != array.shape[k]:
-                    raise _about(system, name, f"`{name}` has {array.shape[k]} positions along `{i}`; `{source[i]}` has "
-                                 f"{extents[i]}.", "Give both the same length; use `lengths` for shorter examples.")
+                    raise _about(system, name, f"`{name}` has {array.shape[k]} positions along `{i}`; `{source[i]}` "
+                                 f"has {extents[i]}.", "Give both the same length; use `lengths` for shorter examples.")
                 source.setdefault(i, name)
     if steps is not None:
         for i, count in (steps.items() if isinstance(steps, Mapping) else _one_index(system, steps, extents)):
@@ -177,7 +177,8 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
             what = "Give `steps=`, the number of steps." if i not in system.model else f"Give the size `{i}` to init."
             raise CellError(f"Nothing says how long `{i}` is.", remedy=what)
         if extents[i] < 1:
-            raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.", remedy="A sequence has at least one.")
+            raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.",
+                            remedy="A sequence has at least one.")
     return extents
 
 
@@ -263,7 +264,8 @@ def _array(system, name, array, extents, sizes, batch, batched, lengths, dtype) 
     if array.shape != expected:
         shown = tuple(s for k, s in enumerate(array.shape) if not (per_example and not batched and k == len(axes)))
         wanted = tuple(s for k, s in enumerate(expected) if not (per_example and not batched and k == len(axes)))
-        raise _about(system, name, f"`{name}` has shape {shown}; expected {_expected(system, name, batched)} = {wanted}.")
+        raise _about(system, name,
+                     f"`{name}` has shape {shown}; expected {_expected(system, name, batched)} = {wanted}.")
     if system.roles[name] == "class":
         if array.dtype.kind not in "iu":
             raise _about(system, name, f"`{name}` is a class and has dtype {array.dtype}.",
@@ -320,7 +322,8 @@ def _ends(system: System, initial: Mapping, batched: bool, batch: int):
     for i, offset in offsets.items():
         inner = [n for n in system.reads if any(p.index == i and p.base != "i" and not p.outside for p in n.params[1])]
         if offset and inner:
-            raise CellError(f"`{inner[0].params[0]}` is read at an end of the sequence, which a stretch of it does not have.",
+            raise CellError(f"`{inner[0].params[0]}` is read at an end of the sequence, which a stretch of it does "
+                            "not have.",
                             remedy="Run the whole sequence at once.")
     overridden = [key for key in ends if any((eq.name, eq.at) == key for eq in system.equations)]
     if overridden:
@@ -341,7 +344,8 @@ def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
     lead = tuple(given.extents[i] for i in axes)
     shape = lead + ((given.batch,) if name in system.per_example else ()) + comps
     if value is None or value.dtype.kind not in "biufc":
-        raise CellError(f"The initial value of `{name}` holds no numbers.", remedy=f"Expected an array of shape {shape}.")
+        raise CellError(f"The initial value of `{name}` holds no numbers.",
+                        remedy=f"Expected an array of shape {shape}.")
     if system.roles[name] == "class" and value.dtype.kind not in "iu":
         raise CellError(f"The initial value of `{name}` is a class and has dtype {value.dtype}.")
     if value.shape == lead + comps and (not batched or value.shape != shape):

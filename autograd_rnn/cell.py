@@ -50,23 +50,21 @@ class Cell:
     """
 
     def __init__(self, text: str, name: str | None = None, **cells_and_primitives: Cell | Primitive):
-        cells, leaves = {}, {}
+        cells: dict[str, Cell] = {k: v for k, v in cells_and_primitives.items() if isinstance(v, Cell)}
+        leaves = {k: v for k, v in cells_and_primitives.items() if isinstance(v, Primitive)}
         for key, value in cells_and_primitives.items():
-            if isinstance(value, Cell):
-                cells[key] = value.system
-            elif isinstance(value, Primitive):
-                leaves[key] = value
-            else:
+            if key not in cells and key not in leaves:
                 raise CellError(f"`{key}` is a {type(value).__name__}, neither a Cell nor a Primitive.",
                                 remedy="Pass what the text calls: Cell(text, enc=Cell(...), erf=Primitive(...)).")
         self.text, self.name = text, name
         self._called = cells_and_primitives
         self._rules: dict[str, Rule] = {}
         self._shown: frozenset[str] | None = None
-        self.system, calls = elaborate(text, cells, leaves)
+        system, calls = elaborate(text, {k: c.system for k, c in cells.items()}, leaves)
+        self.system: System = system
         for prefix, key in calls.items():  # a called cell brings its own initialisation
-            self._rules.update({f"{prefix}_{n}": rule for n, rule in cells_and_primitives[key]._rules.items()})
-        assert self.shapes and self.schedule  # contradictions and cycles are found here, not at the first run
+            self._rules.update({f"{prefix}_{n}": rule for n, rule in cells[key]._rules.items()})
+        plan(self.system)  # contradictions of shapes and cycles are found here, not at the first run
 
     @classmethod
     def _of(cls, system: System, name: str | None, shown: Iterable[str] | None, called: dict) -> Cell:

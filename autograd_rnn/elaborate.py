@@ -147,7 +147,8 @@ class _Elaboration:
     def position(self, line, raw, axis: str) -> Position:
         """`t`, `t-1`, `t+2`, an inside end `1`, `T` or an outside end `0`, `T+1`."""
         base, offset = raw, 0
-        if isinstance(raw, ast.BinOp) and isinstance(raw.op, (ast.Add, ast.Sub)) and isinstance(raw.right, ast.Constant):
+        moved = isinstance(raw, ast.BinOp) and isinstance(raw.op, (ast.Add, ast.Sub))
+        if moved and isinstance(raw.right, ast.Constant):
             base, offset = raw.left, raw.right.value if isinstance(raw.op, ast.Add) else -raw.right.value
         if isinstance(offset, int) and abs(offset) > FURTHEST:
             raise line.error(f"The position lies {abs(offset)} steps away.", raw,
@@ -216,7 +217,7 @@ class _Elaboration:
     def finish(self) -> System:
         equations = self.delays()
         for d in self.declarations.values():
-            if d.name not in self.axes and not any(d.name == s for e in self.declarations.values() for s in e.shape or ()):
+            if d.name not in self.axes and not any(d.name in (e.shape or ()) for e in self.declarations.values()):
                 raise d.line.error(f"`{d.name}` is declared but never used.", 0, "Remove the line, or use the name.")
             self.axes.setdefault(d.name, ())
         system = System(equations, self.axes, self.model, self.declarations)
@@ -264,7 +265,8 @@ class _Elaboration:
             for n in topological([eq.value]):
                 if n.op.name == "onehot" and n.args[0].op is READ and any(
                         p.base == "i" and abs(p.offset) > 1 for p in n.args[0].params[1]):
-                    raise eq.line.error("A class is read at most one step away.", None, "Give the shifted class as data.")
+                    raise eq.line.error("A class is read at most one step away.", None,
+                                        "Give the shifted class as data.")
             equations.append(replace(eq, value=renamed(eq.value, change)))
         return equations + list(copies.values())
 
@@ -290,15 +292,17 @@ class _Elaboration:
         states = [k for k in passed if k in callee.defined]
         outputs = states or [callee.equations[-1].name]
         if len(outputs) != len(targets):
-            raise line.error(f"The call returns {len(outputs)} values ({', '.join(outputs)}); {len(targets)} names stand "
-                             "on the left.", d.targets[0], "It returns the states passed to it, in the order passed.")
+            raise line.error(f"The call returns {len(outputs)} values ({', '.join(outputs)}); {len(targets)} names "
+                             "stand on the left.", d.targets[0],
+                             "It returns the states passed to it, in the order passed.")
         missing = [n for n in callee.having("input", "class") if n not in passed]
         if missing:
             raise line.error(f"`{call.func.id}` needs `{missing[0]}`.", call, f"Pass `{missing[0]}=...`.")
 
         data = [i for i in callee.indices if i not in callee.model]
         if len(data) > 1:
-            raise line.error(f"`{call.func.id}` runs over several data indices ({', '.join(data)}) and cannot be called.",
+            raise line.error(f"`{call.func.id}` runs over several data indices ({', '.join(data)}) and cannot be "
+                             "called.",
                              call, "Write its equations here.")
         moves = {i: f"{prefix}_{i}" for i in callee.model}
         flip = 1
@@ -520,8 +524,8 @@ class _Reader:
 
     def expand(self, n: ast.Call, function: Function) -> Node:
         if len(n.args) != len(function.parameters):
-            raise self.line.error(f"`{function.name}` takes {len(function.parameters)} arguments, {len(n.args)} given.", n,
-                                  f"Write `{function.name}({', '.join(function.parameters)})`.")
+            raise self.line.error(f"`{function.name}` takes {len(function.parameters)} arguments, {len(n.args)} given.",
+                                  n, f"Write `{function.name}({', '.join(function.parameters)})`.")
         if self.depth > 20:
             raise self.line.error(f"`{function.name}` calls itself.", n, "A function is a formula, not a recursion.")
         self.home.expansions += 1
@@ -553,7 +557,8 @@ class _Reader:
         elif not args:
             raise self.line.error(f"`{primitive.name}` takes at least one argument.", n,
                                   f"For instance `{primitive.name}(x[t], h[t-1])`.")
-        shape_only = _Reader(self.home, self.line, set(self.home.indices), self.local, self.depth)  # only a shape is read
+        # what only lends its shape may vary with any index
+        shape_only = _Reader(self.home, self.line, set(self.home.indices), self.local, self.depth)
         return node(primitive, *((shape_only if k in primitive.shape_only else self).node(a)
                                  for k, a in enumerate(args)), params=tuple(statics))
 

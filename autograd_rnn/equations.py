@@ -90,7 +90,7 @@ class System:
                     seen.update((p.index, None) for p in n.params[1])
                 elif n.op in (INDEX, EXTENT):
                     seen[n.params[0]] = None
-                elif option(n) is not None and n.op.fill is not None and option(n) != BATCH:
+                elif n.op.fill is not None and option(n) not in (None, BATCH):
                     seen[option(n)] = None
         return tuple(seen)
 

@@ -53,7 +53,8 @@ class _Plan:
         uses = [self.uses(s) for s in order]
         self.last_nodes: list[set[Node]] = [set() for _ in order]
         self.last_names: list[set[str]] = [set() for _ in order]
-        for kind, last in ((0, self.last_nodes), (1, self.last_names)):
+        last: list[set]
+        for kind, last in enumerate([self.last_nodes, self.last_names]):  # type: ignore[assignment]
             seen: set = set()
             for k in range(len(order) - 1, -1, -1):
                 last[k] |= uses[k][kind] - seen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 
@@ -62,7 +62,7 @@ class Position(NamedTuple):
     An outside end is base "1" with offset -1 (position 0), or base "T" with offset +1 (position T+1).
     """
 
-    index: str
+    index: str  # type: ignore[assignment]  # the field's name hides a method of tuples that nobody needs here
     base: str = "i"
     offset: int = 0
 
@@ -159,6 +159,6 @@ def rewrite(roots: Iterable[Node], change: Callable[[Node, tuple[Node, ...]], No
     return new
 
 
-def option(n: Node) -> str | None:
+def option(n: Node) -> Any:
     """The index a reduction runs over, or None when it runs over components."""
     return n.params[0] if n.params else None

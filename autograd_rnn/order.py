@@ -11,7 +11,7 @@ an index whose distances all point one way; the edges it carries drop out, and w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .equations import BATCH, Equation, System
 from .errors import CellError
@@ -39,7 +39,7 @@ def contraction(n: Node) -> tuple[tuple[str, ...], Node, Node] | None:
     while n.op.name == "sum" and option(n) is not None:
         bound.append(str(option(n)))
         n = n.args[0]
-    return (tuple(bound), *n.args) if bound and n.op.name == "outer" else None
+    return (tuple(bound), n.args[0], n.args[1]) if bound and n.op.name == "outer" else None
 
 
 def operands(n: Node) -> tuple[Node, ...]:
@@ -86,7 +86,7 @@ def rolled_graph(system: System) -> networkx.DiGraph:
     for k, v in enumerate(graph):
         if isinstance(v, Equation):
             label[v] = str(v)
-            facts = {"op": "define", "variable": v.name, "equation": str(v), "indices": v.free,
+            facts: dict[str, Any] = {"op": "define", "variable": v.name, "equation": str(v), "indices": v.free,
                      "shape": system.shapes[v.name]}
         else:
             label[v] = f"{v.op.name} {k}"

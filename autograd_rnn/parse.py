@@ -15,6 +15,7 @@ from .errors import CellError
 
 LONGEST_TEXT = 200_000
 LONGEST_LINE = 20_000
+MOST_LINES = 5_000
 DEEPEST = 40
 LARGEST_EXPONENT = 10**6
 
@@ -86,6 +87,9 @@ def parse(text: str) -> Parsed:
         statement = line.source.split("#", 1)[0]
         if not statement.strip():
             continue
+        if len(definitions) >= MOST_LINES:
+            raise line.error(f"The text has more than {MOST_LINES} equations.", None,
+                             "Write repeated equations once, over an index: `l: axis`.")
         left, equals, right = _split_once(statement)
         if not equals:
             declared = _declaration(line, statement)
@@ -250,7 +254,8 @@ def _declaration(line: Line, statement: str) -> Declaration:
         raise line.error("The line neither defines nor declares anything.", column,
                          "Write `name = expression` or `name: kind`.")
     if keyword.iskeyword(name):
-        raise line.error(f"`{name}` is a word of Python's own and cannot be a name.", column, f"Rename it to `{name}_`.")
+        raise line.error(f"`{name}` is a word of Python's own and cannot be a name.", column,
+                         f"Rename it to `{name}_`.")
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "__" in name:
         raise line.error(f"`{name}` is not a name.", column, "Names are letters, digits and single underscores.")
     match = re.fullmatch(r"([a-z]*)\s*(\((.*)\))?", kind, re.ASCII)

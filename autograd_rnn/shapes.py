@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
@@ -105,7 +106,7 @@ class _Inference:
     def __init__(self, system):
         self.system = system
         self.variables = {name: Shape(None) for name in system.axes}
-        self.nodes: dict[Node, Shape | None] = {}
+        self.nodes: dict[Node, Any] = {}  # a Shape, or None for what fits anywhere
         self.sums = []
         self.least = []
         self.declaring: set[str] = set()
@@ -171,7 +172,7 @@ class _Inference:
             return self.settle_parts(n, shapes, out, what)
         dims: dict[str, Dim] = {}
         rest: tuple[Dim, ...] | None = None
-        pairs = list(zip(operands, shapes)) + [(result, out)]
+        pairs = [*zip(operands, shapes), (result, out)]
         for token, shape in pairs:  # the optional trailing dimensions of `...`, once one bearer is known
             if "..." in token and shape is not None and shape.known is not None:
                 lead = len(token.strip("()").split()) - 1
@@ -213,7 +214,7 @@ class _Inference:
         strict = [s for s, token in zip(shapes, operands) if token == "s" and s is not None]
         loose = [s for s, token in zip(shapes, operands) if token == "s?" and s is not None]
         if result == "s" and out is not None and (strict or not loose):
-            strict = strict + [out]
+            strict = [*strict, out]
         for s in strict[1:]:
             self.same(strict[0], s, what)
         if not loose:
@@ -247,7 +248,7 @@ class _Inference:
 
     def settle_parts(self, n, shapes, out, what) -> bool:
         sizes = []
-        for k, s in enumerate([*shapes, out]):
+        for s in (*shapes, out):
             if s is None and n.op.name == "concat":
                 self.fail(f"A bare number stands{what} where a vector belongs.", "Spread it with `like(a, b)`.")
             if s.rank not in (None, 1):
@@ -285,7 +286,8 @@ class _Inference:
                 self.nodes[n] = self.variables[n.params[0]]
             else:
                 free = all(self.nodes[a] is None for a in n.args) and not tokens(n)[1].startswith("(")
-                self.nodes[n] = None if free or (n.op.name == "like" and self.nodes[n.args[1]] is None) else Shape(sites[n])
+                free = free or (n.op.name == "like" and self.nodes[n.args[1]] is None)
+                self.nodes[n] = None if free else Shape(sites[n])
         for d in system.declarations.values():
             if d.name in self.variables and d.shape is not None:
                 self.declare(d)
@@ -301,7 +303,8 @@ class _Inference:
             pending = self.propagate(pending, sites)
             if not self.default(order, sites, literals):
                 break
-        for d, stop, self.site in self.least:
+        for d, stop, site in self.least:
+            self.site = site
             if d.root().size is not None and d.root().size < stop:
                 self.fail(f"A slice reads up to component {stop} of a vector of size {d.root().size} in `slice`.",
                           "Slice less, or declare a larger size.")
@@ -320,7 +323,8 @@ class _Inference:
             pending = left
 
     def open_count(self, nodes):
-        return sum(s is not None and s.known is None for n in nodes for s in [self.nodes[n], *map(self.nodes.get, n.args)])
+        shapes = (self.nodes[m] for n in nodes for m in (n, *n.args))
+        return sum(s is not None and s.known is None for s in shapes)
 
     def declare(self, d):
         """The declared shape; a name in it stands for that name's own dimensions."""
@@ -335,7 +339,7 @@ class _Inference:
                 dims += (Dim(d, entry),)
                 continue
             if entry not in self.variables:
-                names = {n for n in self.variables}
+                names = set(self.variables)
                 raise d.line.error(f"`{entry}` in the shape of `{d.name}` is no variable of this text.",
                                    d.line.source.find(entry), f"Name one of {', '.join(sorted(names))}, or a number."
                                    ) if d.line else CellError(f"`{entry}` is no variable of this text.")
@@ -384,7 +388,7 @@ class _Inference:
                 self.site = sites[n]
                 self.fix(self.nodes[n], (Dim(self.site),))
                 return True
-        for name, s in self.variables.items():
+        for s in self.variables.values():
             if s.known is None:
                 self.fix(s, (Dim(None),))
                 return True
@@ -427,7 +431,7 @@ def infer(system) -> Inferred:
 
 def solve(inferred: Inferred, known: dict[str, int]) -> dict[str, int]:
     """All sizes from a few: a concatenation's size is the sum of its parts'."""
-    sizes = dict(known)
+    sizes: dict[Any, int] = dict(known)
 
     def value(d):
         return d if isinstance(d, int) else sizes.get(d)

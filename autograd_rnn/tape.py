@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class _Kernel:
 
     def __init__(self, tape: Tape, n: Node):
         system, given = tape.system, tape.given
-        over = tape.unrolled._over(n)
+        over: Any = tape.unrolled._over(n)
         self.parts: list = []
         declarations: dict[str, Declaration] = {}
         axes: dict[str, tuple[str, ...]] = {}

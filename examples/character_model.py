@@ -40,4 +40,4 @@ for point in train(model, params, batches, UPDATES, adam(), cosine(6e-3, UPDATES
     if point.step % 100 == 0:
         judged = mean_loss(model, point.params, glance)
         print(f"step {point.step:>5}  training {point.loss:.3f}  validation {judged:.3f}", flush=True)
-print("\n" + sample(model, point.params, text.alphabet, 300, temperature=0.8))
+print("\n" + sample(model, point.params, text.alphabet, 300, temperature=0.8, prompt="\n"))

@@ -7,7 +7,7 @@ Nothing here knows a cell by name: sizes, shapes, roles and class ranges are rea
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -304,7 +304,7 @@ DEEP = ("two_layers", "depth_gated", "recurrent_highway", "sutskever", "cho", "b
         "grid_untied", "draw", "vrnn", "storn", "lstm_1997", "clockwork")
 
 
-@lru_cache(maxsize=None)
+@cache
 def cell(name: str) -> Cell:
     return Cell(TEXTS[name], name)
 
@@ -337,10 +337,10 @@ def sizes(cell: Cell, **chosen: int) -> dict[str, int]:
 
 
 def extents(cell: Cell, T: int = 5, **chosen: int) -> dict[str, int]:
-    """T steps along the first data index (`t` where there is one), fewer along the others, sizes along model indices."""
+    """T steps along the first data index (`t` where there is one), fewer along others; sizes along model indices."""
     system = cell.system
     data = sorted((i for i in system.indices if i not in system.model), key=lambda i: i != "t")
-    steps = {i: chosen.get(i, max(2, T - k)) for k, i in enumerate(data)}
+    steps = {i: chosen.get(i, max(1, T - k)) for k, i in enumerate(data)}
     known = sizes(cell, **{n: v for n, v in chosen.items() if n not in steps})
     return {**steps, **{i: known[i] for i in system.indices if i in system.model}}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import systems
 
-from autograd_rnn import Cell, CellError, Primitive
+from autograd_rnn import Cell, CellError
 
 RNN = "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)\n"
 INNER = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])", "inner")
@@ -247,8 +247,10 @@ def test_what_is_passed_must_be_a_cell_or_a_primitive():
 TOKEN = re.compile(r"[A-Za-z_]\w*|\d+\.?\d*|\*\*|[<>=!]=|\n|[^\s\w]")
 SPARE = ["(", ")", "[", "]", "+", "-", "*", "/", "@", "**", "%", "==", "<", "=", ",", ":", ".", "T", "t", "0", "1", "h",
          "x", "W", "k", "sum_t", "sum", "softmax_t", "onehot", "cross_entropy", "concat", "slice", "where", "axis",
-         "const", "input", "noise", "l", "L", "\n", "2", "0.5", "1e400", "J", "j", "mean_j", "cumsum_t", "split", "outer",
-         "maximum", "like", "sum_batch", "batch", "lane", "é", "if", "lambda", "t-1", "t+1", "T+1", "t-2", "h[0]", "x[t]",
+         "const", "input", "noise", "l", "L", "\n", "2", "0.5", "1e400", "J", "j", "mean_j", "cumsum_t", "split",
+         "outer",
+         "maximum", "like", "sum_batch", "batch", "lane", "é", "if", "lambda", "t-1", "t+1", "T+1", "t-2", "h[0]",
+         "x[t]",
          "stop_gradient", "bernoulli", "(h)", ".T", "tanh(", "logsumexp", "max_t", "relu"]
 
 

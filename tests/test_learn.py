@@ -1,5 +1,6 @@
 """Learning: optimisers against their equations and torch, clipping, schedules, truncated BPTT, checkpoints, text."""
 
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -517,7 +518,7 @@ def test_floors_by_hand():
 def test_floors_where_more_than_one_character_follows():
     text = encode("aab" * 30)
     train = [text.alphabet[n] for n in text.train]
-    pairs = list(zip(train, train[1:]))
+    pairs = list(itertools.pairwise(train))
     single = {c: (train.count(c) + 2 / 2) / (len(train) + 2) for c in "ab"}
     nats = []
     for before, c in zip([train[-1], *decode(text.alphabet, text.validation)], decode(text.alphabet, text.validation)):

@@ -13,6 +13,7 @@ import pytest
 import systems
 
 from autograd_rnn import Cell, CellError, Primitive
+from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing.text import system_text
 
 
@@ -77,10 +78,11 @@ def steps_of(n):
     return range(1, n + 1)
 
 
-# --- positions, ends, sweeps -------------------------------------------------------------------------------------------
+# --- positions, ends, sweeps ----------------------------------------------------------------------------------------
 
 def _rnn(p, x, n):
-    return {"h": sweep(lambda t, h: np.tanh(p["W"] @ at(x["x"], t) + p["U"] @ h + p["b"]), 0 * p["b"], steps_of(n["t"]))}
+    return {"h": sweep(lambda t, h: np.tanh(p["W"] @ at(x["x"], t) + p["U"] @ h + p["b"]), 0 * p["b"],
+        steps_of(n["t"]))}
 
 
 def _own_ends(p, x, n):
@@ -136,7 +138,7 @@ def _layers(p, x, n):
         for l in range(1, n["l"] + 1):
             h[t, l] = np.tanh(p["W"] @ h[t, l - 1] + p["U"][l - 1] @ h[t - 1, l] + p["b"][l - 1])
     every = np.array([[h[t, l] for l in range(1, n["l"] + 1)] for t in steps_of(n["t"])])
-    return {"h": every, "top": every[:, -1], "L": np.sum(every[:, -1] ** 2)}
+    return {"h": every, "top": every[:, -1], "loss": np.sum(every[:, -1] ** 2)}
 
 
 def _shared(p, x, n):
@@ -195,26 +197,32 @@ CASES = {
     "carried": ("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)", _rnn),
     "carried, in another order": ("y[t] = V @ h[t]   # first\nh[t] = tanh(W @ x[t] + U @ h[t-1] + b)", _rnn),
     "over two lines": ("h[t] = tanh(W @ x[t] +   # go on\n    U @ h[t-1] + b)", _rnn),
-    "ends defined in the text": ("f[0] = tanh(a)\nb[T+1] = 2*a\nf[t] = tanh(x[t] + u*f[t-1])\nb[t] = tanh(f[t] + v*b[t+1])\n"
+    "ends defined in the text": ("f[0] = tanh(a)\nb[T+1] = 2*a\nf[t] = tanh(x[t] + u*f[t-1])\n"
+                                 "b[t] = tanh(f[t] + v*b[t+1])\n"
                                  "y = f[1] + b[1]*f[T]", _own_ends),
     "further steps": ("h[t] = tanh(u*h[t-3] + x[t-2] + x[t+2])", _far),
-    "forward and backward": ("f[t] = tanh(x[t] + u*f[t-1])\nb[t] = tanh(f[t] + v*b[t+1])\ny[t] = f[t] * b[t]", _both_ways),
+    "forward and backward": ("f[t] = tanh(x[t] + u*f[t-1])\nb[t] = tanh(f[t] + v*b[t+1])\ny[t] = f[t] * b[t]",
+        _both_ways),
     "delayed inputs": ("y[t] = x[t-1] * x[t+1]", lambda p, x, n: {"y": np.array(
         [at(x["x"], t - 1) * at(x["x"], t + 1) for t in steps_of(n["t"])])}),
     "inside ends": ("first = x[1]\nlast = x[T]\ny[t] = x[t]*x[T] - x[1]", _ends_read),
     "t as a number": ("period: const(h)\nh[t] = where(t % period == 0, tanh(x[t] + u*h[t-1]), h[t-1])", _clock),
     "T as a number": ("x: input(2)\ny[t] = x[t]*t/T + where(t == T, 1, 0)", _count),
-    "two data indices": ("a_[t,j] = sum(v * tanh(q[t] + k[j]))\na[t,j] = softmax_j(a_[t,j])\nc[t] = sum_j(a[t,j] * k[j])\n"
-                         "m[t] = max_j(a_[t,j])\ns[t] = logsumexp_j(a_[t,j])\nz[t,j] = cumsum_j(a_[t,j])\ng = mean_j(k[j])",
+    "two data indices": ("a_[t,j] = sum(v * tanh(q[t] + k[j]))\na[t,j] = softmax_j(a_[t,j])\n"
+                         "c[t] = sum_j(a[t,j] * k[j])\n"
+                         "m[t] = max_j(a_[t,j])\ns[t] = logsumexp_j(a_[t,j])\nz[t,j] = cumsum_j(a_[t,j])\n"
+                         "g = mean_j(k[j])",
                          _two_sequences),
     "a model index": ("l: axis\nh[t,0] = x[t]\nh[t,l] = tanh(W @ h[t,l-1] + U[l] @ h[t-1,l] + b[l])\ntop[t] = h[t,L]\n"
-                      "L_ = sum_t(sum(top[t]**2))".replace("L_", "loss"),
-                      lambda p, x, n: {{"L": "loss"}.get(k, k): v for k, v in _layers(p, x, n).items()}),
+                      "loss = sum_t(sum(top[t]**2))",
+                      _layers),
     "shared": ("A = U - U.T\nh[t] = tanh(A @ h[t-1] + x[t])", _shared),
     "classes": ("y[t] = E @ onehot(k[t-1])\nL = sum_t(cross_entropy(V @ y[t], k[t]))", _classes),
-    "losses": ("y: input(4)\nz: input(4)\na[t] = cross_entropy(y[t], k[t])\nb[t] = bce(y[t], z[t])\nc[t] = mse(y[t], z[t])",
+    "losses": ("y: input(4)\nz: input(4)\na[t] = cross_entropy(y[t], k[t])\nb[t] = bce(y[t], z[t])\n"
+               "c[t] = mse(y[t], z[t])",
                lambda p, x, n: _losses(p, x, n)),
-    "noise": ("eps: noise(z)\nkeep: bernoulli(x, 0.8)\nx: input(3)\nz[t] = m + s*eps[t]\ny[t] = dropout(x[t], keep[t], 0.8)",
+    "noise": ("eps: noise(z)\nkeep: bernoulli(x, 0.8)\nx: input(3)\nz[t] = m + s*eps[t]\n"
+              "y[t] = dropout(x[t], keep[t], 0.8)",
               _noise),
     "reductions": ("x: input(3)\na = mean_t(x[t])\nb = max_t(x[t])\nc[t] = cumsum_t(x[t])\nd[t] = softmax_t(x[t])\n"
                    "f = logsumexp_t(x[t])\ng = sum_t(x[t])\ny[t] = x[t] - mean_t(x[t])\ns[t] = cumsum(x[t])\n"
@@ -223,7 +231,8 @@ CASES = {
     "two recurrent indices": ("h[i,j] = tanh(x[i,j] + u*h[i-1,j] + v*h[i,j+1])", _grid),
     "one sequence ends, another begins": ("h[s] = tanh(x[s] + u*h[s-1])\nd[0] = h[S]\nd[t] = tanh(y[t] + v*d[t-1])",
                                           _encoder),
-    "functions of the text": ("swish(v, s) = v * sigmoid(s*v)\ntwice(v) = swish(v, 2) + v\nx: input(3)\ny[t] = twice(x[t])",
+    "functions of the text": ("swish(v, s) = v * sigmoid(s*v)\ntwice(v) = swish(v, 2) + v\n"
+                              "x: input(3)\ny[t] = twice(x[t])",
                               lambda p, x, n: {"y": x["x"] * sigmoid(2 * x["x"]) + x["x"]}),
     "matrices": ("C[t] = 0.5*C[t-1] + outer(x[t], W @ x[t])\ny[t] = C[t].T @ x[t]", lambda p, x, n: (lambda C: {
         "C": C, "y": np.array([c.T @ v for c, v in zip(C, x["x"])])})(sweep(
@@ -252,7 +261,7 @@ def test_the_comparison_can_fail():
         agrees(Cell(CASES["carried"][0]), late)
 
 
-# --- functions ---------------------------------------------------------------------------------------------------------
+# --- functions ------------------------------------------------------------------------------------------------------
 
 erf = np.vectorize(math.erf)
 FUNCTIONS = {
@@ -263,11 +272,13 @@ FUNCTIONS = {
     "hard_sigmoid(x[t])": lambda v: np.clip(0.2 * v + 0.5, 0, 1), "softplus(x[t])": lambda v: np.log1p(np.exp(v)),
     "exp(x[t])": np.exp, "log(x[t]**2 + 1)": lambda v: np.log(v**2 + 1), "sqrt(x[t]**2 + 1)": lambda v: np.hypot(v, 1),
     "sin(x[t])": np.sin, "cos(x[t])": np.cos, "abs(x[t])": np.abs, "sign(x[t]) + x[t]": lambda v: np.sign(v) + v,
-    "floor(x[t]) + x[t]": lambda v: np.floor(v) + v, "mod(x[t], 0.7)": lambda v: np.mod(v, 0.7), "x[t] % 0.7": lambda v: np.mod(v, 0.7),
+    "floor(x[t]) + x[t]": lambda v: np.floor(v) + v, "mod(x[t], 0.7)": lambda v: np.mod(v, 0.7),
+    "x[t] % 0.7": lambda v: np.mod(v, 0.7),
     "maximum(x[t], 0.1)": lambda v: np.maximum(v, 0.1), "minimum(x[t], 0.1)": lambda v: np.minimum(v, 0.1),
     "where(x[t] > 0, x[t], 2)": lambda v: np.where(v > 0, v, 2), "where(t > 1, x[t], 2)": None,
     "x[t]**3": lambda v: v**3, "x[t]**-2": lambda v: v**-2.0, "(x[t]**2)**0.5": np.abs, "-x[t]**2": lambda v: -(v**2),
-    "2 - 3 - x[t]": lambda v: -1 - v, "2 - (3 - x[t])": lambda v: v - 1, "8 / 2 / (2 + x[t]**2)": lambda v: 4 / (2 + v**2),
+    "2 - 3 - x[t]": lambda v: -1 - v, "2 - (3 - x[t])": lambda v: v - 1,
+    "8 / 2 / (2 + x[t]**2)": lambda v: 4 / (2 + v**2),
     "+x[t]": lambda v: v, "x[t] * (x[t] < 0.3)": lambda v: v * (v < 0.3), "x[t] * (x[t] != x[t]) + x[t]": lambda v: v,
     "softmax(x[t])": softmax, "cumsum(x[t])": lambda v: np.cumsum(v, -1),
     "layer_norm(x[t])": lambda v: (v - v.mean(-1, keepdims=True)) / np.sqrt(v.var(-1, keepdims=True) + 1e-5),
@@ -292,7 +303,8 @@ def test_library_functions(expression):
 def test_a_primitive_of_the_users_own():
     root = Primitive("erf", lambda x: erf(np.real(x)) + (2j / np.sqrt(np.pi) * np.exp(-np.real(x)**2) * np.imag(x)
                                                         if np.iscomplexobj(x) else 0),
-                     lambda g, y, x: (g * (2 / math.sqrt(math.pi)) * Cell.__init__.__globals__["PRIMITIVES"]["exp"](-(x**2)),))
+                     lambda g, y,
+                     x: (g * (2 / math.sqrt(math.pi)) * PRIMITIVES["exp"](-(x**2)),))
     cell = Cell("h[t] = erf(W @ x[t] + U @ h[t-1])", erf=root)
     agrees(cell, lambda p, x, n: {"h": sweep(lambda t, h: erf(p["W"] @ at(x["x"], t) + p["U"] @ h), 0 * p["U"][0],
                                              steps_of(n["t"]))})
@@ -300,7 +312,7 @@ def test_a_primitive_of_the_users_own():
         Cell("h[t] = erf(x[t])")
 
 
-# --- calls -------------------------------------------------------------------------------------------------------------
+# --- calls ----------------------------------------------------------------------------------------------------------
 
 RNN = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])")
 LSTM = Cell("f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1])\nc[t] = f[t]*c[t-1] + (1 - f[t])*tanh(W @ x[t] + U @ h[t-1])\n"
@@ -334,7 +346,8 @@ CALLS = [
      "a[t] = tanh(a_W @ x[t] + a_U @ a[t-1])\nb[t] = tanh(b_W @ x[t] + b_U @ b[t+1])\ny[t] = concat(a[t], b[t])"),
     ("y[t] = net(x=x[t])", {"net": LAYERS}, "y_l: axis\ny_h[t,0] = x[t]\n"
      "y_h[t,y_l] = tanh(y_W[y_l] @ y_h[t,y_l-1] + y_u[y_l]*y_h[t-1,y_l])\ny[t] = y_h[t,Y_L]"),
-    ("y[t] = net(x=x[t])", {"net": STARTED}, "y_h[0] = tanh(y_h0)\ny_h[t] = tanh(y_W @ x[t] + y_h[t-1])\ny[t] = 2*y_h[t]"),
+    ("y[t] = net(x=x[t])", {"net": STARTED},
+        "y_h[0] = tanh(y_h0)\ny_h[t] = tanh(y_W @ x[t] + y_h[t-1])\ny[t] = 2*y_h[t]"),
     ("y[t] = net(x=x[t])", {"net": NOISY}, "y_eps: noise(y)\ny[t] = tanh(y_W @ x[t] + y[t-1] + y_s*y_eps[t])"),
     ("l: axis\nz[t,0] = x[t]\nz[t,l] = rnn(x=z[t,l-1], h=z[t-1,l])", {"rnn": RNN},
      "l: axis\nz[t,0] = x[t]\nz[t,l] = tanh(z_W[l] @ z[t,l-1] + z_U[l] @ z[t-1,l])"),
@@ -363,7 +376,7 @@ def test_a_backward_call_is_the_forward_call_on_the_reversed_sequence():
     assert np.abs(ahead.run(params, **inputs)["z"] - turned).max() < 1e-15
 
 
-# --- roles, shapes, sizes ----------------------------------------------------------------------------------------------
+# --- roles, shapes, sizes -------------------------------------------------------------------------------------------
 
 def test_roles():
     cell = Cell("eps: noise(h)\nperiod: const(h)\ny: input(h)\nkeep: bernoulli(h, 0.9)\nk: input\nA = U - U.T\n"
@@ -409,7 +422,7 @@ def test_a_dimension_of_a_concatenation_is_the_sum_of_its_parts():
     assert cell.init(x=2, h=3)["W"].shape == (3, 5)
 
 
-# --- ragged batches, stretches, batches of one ---------------------------------------------------------------------------
+# --- ragged batches, stretches, batches of one ----------------------------------------------------------------------
 
 ALL = tuple(systems.TEXTS)
 
@@ -429,7 +442,8 @@ def test_what_padding_holds_changes_no_bit(name):
                     where[n:, b] = 12345 if array.dtype.kind == "i" else np.nan
     a, b = (cell.run(params, lengths=lengths, **x, **steps) for x in (inputs, spoilt))
     assert all(a[n].tobytes() == b[n].tobytes() for n in a)
-    grads = [cell.gradient(params, lengths=lengths, cotangents=cotangents(cell, a), **x, **steps) for x in (inputs, spoilt)]
+    grads = [cell.gradient(params, lengths=lengths, cotangents=cotangents(cell, a), **x, **steps) for x in (inputs,
+        spoilt)]
     assert grads[0][0] == grads[1][0]
     assert all(grads[0][1][n].tobytes() == grads[1][1][n].tobytes() for n in grads[0][1])
 
@@ -448,7 +462,7 @@ def test_a_ragged_batch_is_its_examples(name):
     steps = systems.steps(cell, T)
     trace = cell.run(params, lengths=lengths, **inputs, **steps)
     value, grads = cell.gradient(params, lengths=lengths, cotangents=cotangents(cell, trace), **inputs, **steps)
-    total, added = 0.0, {n: 0.0 for n in cell.parameters}
+    total, added = 0.0, dict.fromkeys(cell.parameters, 0.0)
     for b in range(batch):
         n = {i: int(lengths[i][b]) if i in lengths else e for i, e in systems.extents(cell, T).items()}
         one = {k: example(system, k, v, b, n) for k, v in inputs.items()}
@@ -469,9 +483,10 @@ def streams(name):
     """Whether a cell can be run in stretches: one data index, read backwards only, at no end."""
     system = systems.cell(name).system
     data = [i for i in system.indices if i not in system.model]
-    ahead = any(p.index in data and (p.offset > 0 or (p.base != "i" and not p.outside)) for n in system.reads for p in n.params[1])
+    positions = [p for n in system.reads for p in n.params[1] if p.index in data]
+    ahead = any(p.offset > 0 or (p.base != "i" and not p.outside) for p in positions)
     whole = any(n.op.name != "sum" and n.op.fill is not None and n.params and n.params[0] in data for n in system.nodes)
-    return len(data) == 1 and not ahead and not whole and "divide" != name
+    return len(data) == 1 and not ahead and not whole and name != "divide"
 
 
 STREAMS = [name for name in ALL if streams(name)]
@@ -524,16 +539,19 @@ def test_unbatched_is_a_batch_of_one(name):
     assert all((a[n].ravel() == b[n].ravel()).all() for n in a)
 
 
+def _from(p, x, start, last):
+    h = sweep(lambda t, h: np.tanh(x[t - 1] @ p["W"].T + h @ p["U"].T), start, steps_of(len(x)))
+    return h, sweep(lambda t, b: np.tanh(h[t - 1] + p["v"] * b), last, reversed(steps_of(len(x))))
+
+
 def test_initial_overrides_zero_and_the_texts_own_end():
     for end in ("", "h[0] = a\n"):
         cell = Cell(end + "h[t] = tanh(W @ x[t] + U @ h[t-1])\nb[t] = tanh(h[t] + v*b[t+1])")
         params, inputs = systems.draw(cell, batch=2)
-        start, last = np.full((2, 2), 0.3), np.full((2, 2), -0.4)
         size = params["U"].shape[0]
         start, last = np.full((2, size), 0.3), np.full((2, size), -0.4)
         trace = cell.run(params, initial={"h": start, "b": last}, **inputs)
-        h = sweep(lambda t, h: np.tanh(inputs["x"][t - 1] @ params["W"].T + h @ params["U"].T), start, steps_of(5))  # noqa: B023
-        b = sweep(lambda t, b: np.tanh(h[t - 1] + params["v"] * b), last, reversed(steps_of(5)))  # noqa: B023
+        h, b = _from(params, inputs["x"], start, last)
         assert np.abs(trace["h"] - h).max() < 1e-14 and np.abs(trace["b"] - b).max() < 1e-14
         grads = cell.gradient(params, cotangents={"b": np.ones_like(b)}, initial={"h": start, "b": last}, **inputs)[1]
         assert {"h[0]", "b[T+1]"} <= set(grads) and grads["h[0]"].shape == start.shape
@@ -568,7 +586,7 @@ def test_a_loss_is_summed_over_the_batch_and_a_frame_average_says_so():
     assert cell.check_gradients(params, loss="mean_", lengths=lengths, **inputs).ok
 
 
-# --- systems of the literature -------------------------------------------------------------------------------------------
+# --- systems of the literature --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ALL)
 def test_systems_of_the_literature(name):
@@ -589,7 +607,7 @@ def test_the_survey_is_covered():
     assert set(systems.DEEP) <= set(ALL) and len(ALL) >= 25
 
 
-# --- order -------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text, names", [
     ("a[t] = b[t] + x[t]\nb[t] = a[t]", {"a[t]", "b[t]"}),

@@ -140,8 +140,8 @@ def test_constants_fold_where_that_changes_nothing(expression, folded):
 
 
 def test_brackets_between_products_stay():
-    cell = Cell("h[t] = (U @ x[t]) * r[t] + p * x[t] + ((r[t] * x[t]) @ V.T) / 2\np: ()\nx: input(2, 2)\nr: input(2, 2)\n"
-                "V: (2, 2)\nU: (2, 2)").substitute(p=0)
+    cell = Cell("h[t] = (U @ x[t]) * r[t] + p * x[t] + ((r[t] * x[t]) @ V.T) / 2\n"
+                "p: ()\nx: input(2, 2)\nr: input(2, 2)\nV: (2, 2)\nU: (2, 2)").substitute(p=0)
     assert cell.text.startswith("h[t] = (U @ x[t]) * r[t] + ((r[t] * x[t]) @ V.T) / 2")
 
 

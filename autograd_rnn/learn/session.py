@@ -164,7 +164,8 @@ def characters(model: Cell, start: Point, data: Text, settings: Settings, log: s
 
 def excerpt(result: Result, length: int = 300, temperature: float = 0.8) -> str:
     """A text drawn from the trained model."""
-    return sample(result.model, result.params, result.alphabet, length, temperature, seed=result.point.seed)
+    prompt = "\n" if "\n" in result.alphabet else ""  # a line begins; nothing before it is rare in training
+    return sample(result.model, result.params, result.alphabet, length, temperature, result.point.seed, prompt)
 
 
 def merged(saved: dict, given: dict) -> Settings:

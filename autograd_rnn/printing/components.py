@@ -201,7 +201,7 @@ class Components:
                                 for k, v in enumerate(values)), *n.params)
 
     def unknown(self, n: Node, comps: tuple, over: str | None):
-        """A primitive without a declaration: an undefined function, of whole vectors as functions of their component."""
+        """A primitive without a declaration: an undefined function; a whole vector is a Lambda of its component."""
         function = self.Function(n.op.name + (f"_{over}" if over else ""))
         if over:
             with self.symbols.bind(over) as i:

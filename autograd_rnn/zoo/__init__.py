@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..cell import Cell
 from ..errors import CellError
@@ -35,7 +36,7 @@ class Zoo(Mapping):
     'Elman, Finding structure in time, Cognitive Science 14, 1990'
     """
 
-    def __init__(self, *families: dict[str, dict]):
+    def __init__(self, *families: Mapping[str, Any]):
         self._entries = {name: Entry(**facts) for family in families for name, facts in family.items()}
         self._cells: dict[str, Cell] = {}
 
@@ -52,8 +53,7 @@ class Zoo(Mapping):
             if entry.text is not None:
                 cell = Cell(entry.text, name)
             else:
-                base = self[entry.base]
-                cell = base.substitute(**entry.changes)
+                cell = self[entry.base or name].substitute(**entry.changes)
                 cell.name = name
             self._cells[name] = cell.initialised(**entry.rules)
         return self._cells[name]
