@@ -6,6 +6,7 @@ Each method is a line or a few over the files that do the work.
 from __future__ import annotations
 
 import copyreg
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Cell:
             if key not in cells and key not in leaves:
                 raise CellError(f"`{key}` is a {type(value).__name__}, neither a Cell nor a Primitive.",
                                 remedy="Pass what the text calls: Cell(text, enc=Cell(...), erf=Primitive(...)).")
-        self.text, self.name = text, name
+        self.text, self.name = inspect.cleandoc(text) if isinstance(text, str) else text, name
         self._called = cells_and_primitives
         self._rules: dict[str, Rule] = {}
         self._shown: frozenset[str] | None = None
@@ -244,9 +245,18 @@ class Cell:
         if cotangents is None and loss is None and self.loss is None:
             raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`, or give "
                             f"cotangents={{'{self.outputs[-1]}': array}}.")
+        if cotangents is not None and not cotangents:
+            raise CellError("There are no cotangents.", remedy=f"Give some: cotangents={{'{self.outputs[-1]}': array}}.")
+        if loss is not None and (loss not in self.system.defined or self.system.shapes[loss] or self.system.axes[loss]):
+            raise CellError(f"`{loss}` is no loss: a loss is a number without indices.",
+                            remedy="Name one that an equation defines, or give cotangents.")
         forward = bind(self.system, params, inputs, initial, lengths, steps, noise)
         outputs = tuple(cotangents) if cotangents is not None else (loss or self.loss,)
-        return backpropagate(forward, outputs, cotangents)
+        value, gradients, trace = backpropagate(forward, outputs, cotangents)
+        for n in self.system.having("parameter", "input"):  # read only by an end that `initial` overrides
+            if n not in gradients:
+                gradients[n] = np.zeros_like(np.asarray(params[n] if n in params else inputs[n], forward.given.dtype))
+        return value, gradients, trace
 
     def check_gradients(self, params: Mapping, cotangents: Mapping | None = None, **given) -> Report:
         """Gradients against the complex step and the tape: the worst error of every tensor and every time step.

@@ -273,8 +273,8 @@ def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) 
         if m.op is READ:
             name, at = m.params
             found = {p.index for p in at if p.base == "i"} | ({BATCH} if name in per_example else set())
-        elif m.op is INDEX:
-            found = {m.params[0]}
+        elif m.op is INDEX:  # what varies along a data index is each example's own
+            found = {m.params[0]} if m.params[0] in model else {m.params[0], BATCH}
         elif m.op is EXTENT:
             found = set() if m.params[0] in model or m.params[0] == BATCH else {BATCH}
         elif m.op is CONST:

@@ -260,15 +260,14 @@ class _Plan:
     def count(self, n: Node, fixed) -> Callable:
         """The value of an index (from 1) or of its extent."""
         i = n.params[0]
-        if n.op is INDEX:
-            if i in fixed:
-                def position(run, values, at):
-                    values[n] = np.asarray(at[i] + run.given.offsets.get(i, 0), run.real)
-            else:
-                def position(run, values, at):
-                    values[n] = (np.arange(1, run.given.extents[i] + 1) + run.given.offsets.get(i, 0)).astype(run.real)
-            return position
         model = i in self.system.model
+        if n.op is INDEX:
+            def position(run, values, at):
+                k = np.asarray(at[i]) if i in fixed else np.arange(1, run.given.extents[i] + 1)
+                k = (k + run.given.offsets.get(i, 0)).astype(run.real)
+                values[n] = k if model else k[..., None]
+
+            return position
 
         def extent(run, values, at):
             given = run.given
@@ -349,9 +348,8 @@ class _Plan:
             index = eq.at[0].index
 
             def put(run, values, at):
-                mask = run.mask((index,), comps, fixed=at)
-                if mask is not None:
-                    np.copyto(run.store(name)[at[index]], values[value], where=mask)
+                if index in run.given.lengths:
+                    np.copyto(run.store(name)[at[index]], values[value], where=run.mask((index,), comps, fixed=at))
                 else:
                     run.store(name)[at[index]] = values[value]
 

@@ -178,7 +178,8 @@ def _cycle_error(component, edges) -> CellError:
 
     cycle = [a for a, _ in networkx.find_cycle(networkx.DiGraph([(a, b) for a, b, _ in edges]))]
     names = [v for v in cycle if isinstance(v, Equation)] or [v for v in component if isinstance(v, Equation)]
-    path = " -> ".join([str(v) for v in names] + [str(names[0])])
+    shown = [str(v) for v in names[:8]] + ["..."] * (len(names) > 8)
+    path = " -> ".join([*shown, str(names[0])])
     fact = f"These equations wait for each other: {path}."
     remedy = "Every way around must step back (or forward) along one index: read one of them at `[t-1]`."
     return names[0].line.error(fact, 0, remedy) if names[0].line else CellError(fact, remedy=remedy)

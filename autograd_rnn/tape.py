@@ -20,8 +20,9 @@ from .equations import BATCH, Equation, System, tokens_reduce
 from .errors import CellError
 from .evaluate import plan
 from .gradient import Typing, fit
-from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, read
+from .graph import CONST, INDEX, READ, Node, Position, node, option, read
 from .parse import Declaration, Line
+from .shapes import tokens
 from .unroll import Unrolled, grid
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class _Kernel:
         def concrete(of: Node):
             return tuple(d if isinstance(d, int) else given.sizes[d] for d in system.inferred.nodes[of])
 
-        def leaf(name, of: Node, stacked: bool):
-            sizes = concrete(of if of.op not in (INDEX, EXTENT) or not n.op.pointwise else n)  # an index fits anywhere
+        def leaf(name, of: Node, stacked: bool, dims_of: Node):
+            sizes = concrete(dims_of)
             kind = "input" if BATCH in system.free(of) else "parameter"
             declarations[name] = Declaration(name, kind, sizes, None, Line("", 0))
             axes[name] = (over,) if stacked else ()
@@ -53,10 +54,10 @@ class _Kernel:
             if a.op is CONST:
                 operands.append(a)
             else:
-                operands.append(leaf(f"x{k}", a, over is not None))
+                operands.append(leaf(f"x{k}", a, over is not None, n if _fits_anywhere(k, n, system) else a))
         y = node(n.op, *operands, params=n.params)
         keeps = over is not None and not tokens_reduce(n)
-        g = leaf("g", n, keeps)
+        g = leaf("g", n, keeps, n)
         at = tuple(Position(i) for i in ((over,) if keeps else ()))
         forward = System([Equation("y", at, y)], {**axes, "y": tuple(p.index for p in at)}, system.model, declarations)
         sizes = {d: size for d, size in zip(forward.shapes["y"], concrete(n)) if isinstance(d, str)}
@@ -64,7 +65,7 @@ class _Kernel:
         self.constants = {c: np.asarray(c.params[0], self.run.real) for c in plan(forward).constants}
         self.forward = self.steps(forward)
         places = [k for k in range(len(operands)) if k not in n.op.shape_only]
-        self.leaves = [(at, operands[k], _widen(n.args[k], n, system.rank(n))) for at, k in enumerate(places)
+        self.leaves = [(at, operands[k], (..., *(None,) * system.rank(n)) if _fits_anywhere(k, n, system) else ...) for at, k in enumerate(places)
                        if operands[k].op is READ]
         self.y, self.g = y, g
         self.backward = None
@@ -74,7 +75,7 @@ class _Kernel:
         typing.declare("g", len(system.inferred.nodes[n]), BATCH in system.free(n))
         equations = [Equation("y", at, y)]
         for k, (x, part) in enumerate(zip(operands, n.op.vjp(g, y, *operands))):
-            if part is not None and x.op is READ:
+            if part is not None and x.op is READ and not _fits_anywhere(k, n, system):
                 part = fit(part, x, typing)
                 equations.append(Equation(f"d{k}", x.params[1], part))
                 axes[f"d{k}"] = tuple(p.index for p in x.params[1])
@@ -105,9 +106,9 @@ class _Kernel:
         return {k: np.broadcast_to(values[part], values[x].shape) for k, x, part in self.parts}
 
 
-def _widen(a: Node, n: Node, rank: int):
-    """The subscript that lines an index's value up with the components of the result."""
-    return (..., *(None,) * rank) if a.op in (INDEX, EXTENT) and n.op.pointwise else ...
+def _fits_anywhere(k: int, n: Node, system: System) -> bool:
+    """Whether operand k is a number where equal shapes are wanted: made of literals, indices and extents alone."""
+    return n.op.pointwise and tokens(n)[0][k] == "s" and system.rank(n.args[k]) < system.rank(n)
 
 
 class Tape:
@@ -187,7 +188,8 @@ class Tape:
                 return np.asarray(of.params[0], real)
             i = of.params[0]
             if of.op is INDEX:
-                return np.asarray(where[0] + given.offsets.get(i, 0), real)
+                value = np.asarray(where[0] + given.offsets.get(i, 0), real)
+                return value if i in self.system.model else np.broadcast_to(value, (given.batch,))
             extent = np.asarray(given.extents[i] + given.offsets.get(i, 0), real)
             return extent if i in self.system.model else np.broadcast_to(extent, (given.batch,))
         name, end = (of, None) if isinstance(of, str) else of

@@ -63,7 +63,7 @@ def expression(system: System, root: Node) -> str:
 
 def apart(root: Node, free: Iterable[str] = ()) -> Node:
     """The expression with an index that a sum binds primed where the same letter already means something outside."""
-    for i in {*free, *(n.params[0] for n in topological([root]) if _binds(n))}:
+    for i in dict.fromkeys([*free, *(n.params[0] for n in topological([root]) if _binds(n))]):
         def primed(m: Node, args, i=i) -> Node | None:
             inner = _binds(m) and m.params[0] == i
             return node(m.op, shifted(args[0], {i: i + "'"}), params=(i + "'",)) if inner else None
