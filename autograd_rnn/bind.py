@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
     for value, what in ((params, "parameters"), (initial or {}, "values of `initial`")):
         if not isinstance(value, Mapping):
             raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array.")
-    lone = {}
+    lone: dict = {}
     for i in lone_sizes(system):
         if i in params:
             lone[i] = whole(params[i])
@@ -301,7 +302,7 @@ def _class_size(system, name, sizes) -> int | None:
 def _ends(system: System, initial: Mapping, batched: bool, batch: int):
     """initial: name -> value just outside, "t" -> the number of steps that came before. Overridden ends are no
     longer defined by their equations."""
-    ends: dict[tuple[str, tuple[Position, ...]], np.ndarray] = {}
+    ends: dict[tuple[str, tuple[Position, ...]], Any] = {}
     offsets: dict[str, int] = {}
     for name, value in initial.items():
         if name in system.indices:

@@ -183,8 +183,8 @@ class Cell:
         """Every named value, through the reference evaluator.
 
         Inputs are time-major (T, batch, size), or (T, size) without a batch. initial: values just before the first
-        step, by name, and "t", the number of steps that came before. lengths: each example's, at most T; padding changes
-        nothing. steps: T, where no input tells. noise: a seed or Generator for noise that is not given, or "mean".
+        step, by name, and "t", the number of steps that came before. lengths: each example's, at most T; padding
+        changes nothing. steps: T, where no input tells. noise: a seed or Generator for noise not given, or "mean".
         """
         bound = bind(self.system, params, inputs, initial, lengths, steps, noise)
         stores = evaluate(bound.system, bound.given)
@@ -246,7 +246,8 @@ class Cell:
             raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`, or give "
                             f"cotangents={{'{self.outputs[-1]}': array}}.")
         if cotangents is not None and not cotangents:
-            raise CellError("There are no cotangents.", remedy=f"Give some: cotangents={{'{self.outputs[-1]}': array}}.")
+            raise CellError("There are no cotangents.",
+                            remedy=f"Give some: cotangents={{'{self.outputs[-1]}': array}}.")
         if loss is not None and (loss not in self.system.defined or self.system.shapes[loss] or self.system.axes[loss]):
             raise CellError(f"`{loss}` is no loss: a loss is a number without indices.",
                             remedy="Name one that an equation defines, or give cotangents.")

@@ -1,7 +1,7 @@
 """Reverse mode on expressions: cotangents of roots in, cotangents of every node below out, as expressions.
 
-Forward mode needs no rules of its own: a vjp is linear in its cotangent, so transposing it by the same sweep is the jvp.
-Whatever an operand does not vary with (an index, the batch, components under a number) is summed here, in one place.
+Forward mode needs no rules of its own: a vjp is linear in its cotangent, so transposing it by the same sweep is the
+jvp. Whatever an operand does not vary with (an index, the batch, components under a number) is summed here, once.
 """
 
 from __future__ import annotations

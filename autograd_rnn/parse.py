@@ -20,8 +20,8 @@ DEEPEST = 40
 LARGEST_EXPONENT = 10**6
 
 KINDS = ("axis", "input", "parameter", "const", "noise", "bernoulli")
-_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**", ast.MatMult: "@"}
-_RELATIONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
+OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**", ast.MatMult: "@"}
+RELATIONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def _allow(line: Line, n: ast.AST) -> None:
     """Refuse every kind of syntax that is not on the list."""
     match n:
         case ast.Name() | ast.expr_context() | ast.operator() | ast.unaryop() | ast.cmpop() | ast.keyword():
-            if isinstance(n, ast.operator) and type(n) not in _OPERATORS:
-                raise line.error("This operator has no meaning here.", None, f"Use {' '.join(_OPERATORS.values())}.")
+            if isinstance(n, ast.operator) and type(n) not in OPERATORS:
+                raise line.error("This operator has no meaning here.", None, f"Use {' '.join(OPERATORS.values())}.")
             if isinstance(n, ast.Name) and "__" in n.id:
                 raise line.error(f"`{n.id}` has two underscores in a row.", n, "Rename it.")
         case ast.BinOp(op=ast.Pow()):
@@ -221,7 +221,7 @@ def _allow(line: Line, n: ast.AST) -> None:
         case ast.UnaryOp(op=ast.USub()) | ast.UnaryOp(op=ast.UAdd()):
             pass
         case ast.Compare():
-            if len(n.ops) > 1 or type(n.ops[0]) not in _RELATIONS:
+            if len(n.ops) > 1 or type(n.ops[0]) not in RELATIONS:
                 raise line.error("A comparison has two sides and one of < <= > >= == !=.", n,
                                  "For both of two conditions write their product: `(a < b) * (b < c)`.")
         case ast.Constant():

@@ -65,7 +65,8 @@ class _Kernel:
         self.constants = {c: np.asarray(c.params[0], self.run.real) for c in plan(forward).constants}
         self.forward = self.steps(forward)
         places = [k for k in range(len(operands)) if k not in n.op.shape_only]
-        self.leaves = [(at, operands[k], (..., *(None,) * system.rank(n)) if _fits_anywhere(k, n, system) else ...) for at, k in enumerate(places)
+        wide = (..., *(None,) * system.rank(n))
+        self.leaves = [(at, operands[k], wide if _fits_anywhere(k, n, system) else ...) for at, k in enumerate(places)
                        if operands[k].op is READ]
         self.y, self.g = y, g
         self.backward = None

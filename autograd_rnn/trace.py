@@ -83,8 +83,9 @@ class Trace(Mapping):
                 axes = self._system.axes[name]
                 where = np.argwhere(bad)[0][:len(axes)] + 1
                 data = [k for i, k in zip(axes, where) if i not in self._system.model]
-                # what is given comes before what is shared, that before what has steps, the totals of all steps last
-                kind = 0 if name in self._system.given else 1 if name not in self._system.per_example else 2 if data else 3
+                # what is given first, then what is shared, then steps in order, then totals of all steps
+                shared = name not in self._system.per_example
+                kind = 0 if name in self._system.given else 1 if shared else 2 if data else 3
                 key = (kind, data, order.get(name, 0))
                 if first is None or key < first[0]:
                     first = key, name, {i: int(k) for i, k in zip(axes, where)}

@@ -45,7 +45,8 @@ class Generator:
         a = self.vector(depth - 1)
         return self.pick(
             lambda: f"mean({a})", lambda: f"sum(({a}) * ({self.vector(depth - 1)}))", lambda: f"logsumexp({a})",
-            lambda: f"tanh({self.number(depth - 1)})", lambda: f"({self.number(depth - 1)}) * ({self.number(depth - 1)})",
+            lambda: f"tanh({self.number(depth - 1)})",
+            lambda: f"({self.number(depth - 1)}) * ({self.number(depth - 1)})",
             lambda: f"sum(({a})**2) / (1.5 + ({self.number(depth - 1)})**2)", lambda: f"max({a})",
             lambda: f"where(t % 2 == 0, {self.number(depth - 1)}, {self.number(depth - 1)})",
             lambda: f"sqrt(0.3 + ({self.number(depth - 1)})**2)", lambda: f"mse({a}, {self.vector(depth - 1)})",
@@ -65,12 +66,16 @@ class Generator:
             lambda: f"log(1.6 + ({self.vector(below)})**2)", lambda: f"exp(tanh({self.vector(below)}))",
             lambda: f"maximum({self.vector(below)}, {self.vector(below)})",
             lambda: f"where(({self.vector(below)}) > 0.1, {self.vector(below)}, {self.vector(below)})",
-            lambda: f"where(t == T, {self.vector(below)}, 0.2)", lambda: f"like({self.number(below)}, {self.vector(below)})",
+            lambda: f"where(t == T, {self.vector(below)}, 0.2)",
+            lambda: f"like({self.number(below)}, {self.vector(below)})",
             lambda: f"outer({self.vector(below)}, {self.vector(below)}) @ ({self.vector(below)})",
             lambda: f"{self.fresh('W')} @ concat({self.vector(below)}, {self.pick(*self.known['x'])})",
-            lambda: f"{self.fresh('W')}.T @ ({self.vector(below)})", lambda: f"own({self.vector(below)}, {self.vector(below)})",
-            lambda: f"{self.fresh('W')} @ slice({self.vector(below)}, 0, 2)", lambda: f"{self.fresh('p')} * ({self.vector(below)})",
-            lambda: f"{self.fresh('S')} @ stop_gradient({self.vector(below)})" if self.chance(0.3) else f"-({self.vector(below)})",
+            lambda: f"{self.fresh('W')}.T @ ({self.vector(below)})",
+            lambda: f"own({self.vector(below)}, {self.vector(below)})",
+            lambda: f"{self.fresh('W')} @ slice({self.vector(below)}, 0, 2)",
+            lambda: f"{self.fresh('p')} * ({self.vector(below)})",
+            lambda: f"{self.fresh('S')} @ stop_gradient({self.vector(below)})",
+            lambda: f"-({self.vector(below)})",
             lambda: f"(0.7 - {self.fresh('b')} * ({self.vector(below)}))**2",
         )()
 

@@ -117,7 +117,8 @@ def test_a_transpose_is_caught(name, k):
 @pytest.mark.parametrize("bias", ["b_i", "b_f", "b_o", "b_g"])
 def test_a_dropped_bias_is_caught(bias):
     cell, params, inputs = lstm()
-    assert not with_damage(cell, params, inputs, lambda eq: eq.value * const(0.0) if eq.name == f"d{bias}" else eq.value).ok
+    change = lambda eq: eq.value * const(0.0) if eq.name == f"d{bias}" else eq.value
+    assert not with_damage(cell, params, inputs, change).ok
 
 
 @pytest.mark.parametrize("cut", range(1, 50))

@@ -50,7 +50,8 @@ def test_console_blocks(page):
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=200,
                               env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
-        assert doctest.OutputChecker().check_output(wanted.strip() + "\n", done.stdout.strip() + "\n", OPTIONS), done.stdout
+        same = doctest.OutputChecker().check_output(wanted.strip() + "\n", done.stdout.strip() + "\n", OPTIONS)
+        assert same, done.stdout
 
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(autograd_rnn.__path__, "autograd_rnn.")
@@ -66,7 +67,8 @@ def test_docstring_examples(name):
 def test_the_architecture_page_lists_every_file():
     column = blocks(ROOT / "docs" / "architecture.md", "")
     listed = {line.split()[0].rstrip("/") for line in column.splitlines() if line.strip()}
-    present = {p.name for p in (ROOT / "autograd_rnn").iterdir() if p.name not in ("__init__.py", "__pycache__", "py.typed")}
+    aside = {"__init__.py", "__pycache__", "py.typed"}
+    present = {p.name for p in (ROOT / "autograd_rnn").iterdir()} - aside
     assert listed == present
 
 

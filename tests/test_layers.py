@@ -14,9 +14,11 @@ HOME = Path(autograd_rnn.__file__).parent
 ROOT = HOME.parent
 
 # Each file imports only from those above it.
-LAYERS = ["errors", "graph", "primitives", "parse", "shapes", "equations", "elaborate", "order", "arrays", "evaluate", "gradient",
-          "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape", "check", "printing", "substitute", "cell", "zoo", "learn",
-          "__init__", "__main__"]
+LAYERS = [
+    "errors", "graph", "primitives", "parse", "shapes", "equations", "reader", "call", "elaborate", "order",
+    "arrays", "evaluate", "gradient", "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape",
+    "check", "printing", "substitute", "cell", "zoo", "learn", "__init__", "__main__",
+]
 
 
 def layer(module: str) -> int:
@@ -32,7 +34,7 @@ def imports(path: Path):
     own = path.relative_to(HOME).with_suffix("").parts
     tree = ast.parse(path.read_text())
     top = set(map(id, tree.body))
-    typing_only = {id(n) for block in tree.body if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+    typing_only = {id(n) for block in tree.body if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
                    for n in ast.walk(block)}
     for n in ast.walk(tree):
         if id(n) in typing_only or not isinstance(n, ast.ImportFrom) or not n.level:

@@ -14,7 +14,8 @@ from autograd_rnn.shapes import signature
 
 # One use of every primitive, as a person writes it: v, w vectors, n a number, M a matrix; y is what is differentiated.
 USES = {
-    "add": "v[t] + w[t] + v[t]", "neg": "-v[t]", "mul": "v[t] * w[t]", "div": "v[t] / (1.5 + w[t]**2)", "pow": "v[t]**3",
+    "add": "v[t] + w[t] + v[t]", "neg": "-v[t]", "mul": "v[t] * w[t]",
+    "div": "v[t] / (1.5 + w[t]**2)", "pow": "v[t]**3",
     "matmul": "M @ v[t]", "transpose": "M.T @ v[t]", "outer": "outer(v[t], w[t]) @ v[t]", "like": "like(n[t], v[t])",
     "sum": "like(sum(v[t] * w[t]), v[t])", "mean": "like(mean(v[t]), v[t])", "max": "like(max(v[t]), v[t])",
     "first_top": "first_top(v[t]) * w[t]", "softmax": "softmax(v[t])", "logsumexp": "like(logsumexp(v[t]), v[t])",
@@ -83,7 +84,8 @@ def test_second_derivative(name):
     rng = np.random.default_rng(1)
     seeds = {d: rng.normal(size=inputs["v"].shape) for d in backward.inputs if d.startswith("Delta")}
     output = next(d for d in ("dv", "dw") if d in backward.system.defined)
-    report = backward.check_gradients(params, cotangents={output: rng.normal(size=inputs["v"].shape)}, **inputs, **seeds)
+    cotangents = {output: rng.normal(size=inputs["v"].shape)}
+    report = backward.check_gradients(params, cotangents=cotangents, **inputs, **seeds)
     assert report.ok, report
 
 
@@ -101,7 +103,7 @@ def test_vjp_is_linear_in_the_cotangent(name):
     cell, _, _ = problem(USES[name])
     typing = Typing(cell.system)
     for n in [n for n in cell.system.nodes if n.op.name == name]:
-        g = read("g", tuple())
+        g = read("g", ())
         typing.declare("g", cell.system.rank(n), False)
         for part in n.op.vjp(g, n, *n.args):
             if part is None:

@@ -14,7 +14,7 @@ from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn.graph import READ, Position, topological
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing.components import symbol_name
-from autograd_rnn.printing.latex import WIDEST, breaks, broken, width
+from autograd_rnn.printing.latex import WIDEST, breaks, width
 from autograd_rnn.printing.text import expression, system_text
 
 FORMS = ("matrix", "elementwise", "scalar")
@@ -75,10 +75,11 @@ def test_latex_is_well_formed(name):
         assert all(line.endswith(r" \\") for line in lines[:-1]) and not lines[-1].endswith(r"\\")
         assert not re.search(r"(?<!\\)_(?!\{)|[<>]{2}|[#$%~]", text.replace("\\_", "")), "unescaped"
         assert "^{\\top}^" not in text and not re.search(r"\}_\{[^{}]*\}_\{", text), "a double script"
+        room = WIDEST
         for line in lines:
             left, body = re.split(r"&= |&\\quad\{\}", line.removesuffix(r" \\"), maxsplit=1)
-            room = WIDEST - width(left)
-            assert width(body) <= room + 4 or not breaks(body) or len(broken(body, room)) > 1 or not left, line
+            room = WIDEST - width(left) if left else room
+            assert width(body) <= room + 3 or not breaks(body), line
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -224,6 +225,8 @@ def test_adjoints_carries_and_tangents_have_their_signs():
     assert balanced(twice.latex()) and r"\mathrm{d}_{2}" in twice.latex()
     last = Cell("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum(h[T]**2)")
     assert r"\mathrm{d}h_{T}^{\leftarrow}" in last.backward().latex()
+    begun = systems.cell("bahdanau").backward()  # the pre-activation a_s_0 of an end is no carry of a_s
+    assert r"\mathrm{d}a_{s,0} &= \mathrm{d}s_{0} \odot" in begun.latex("da_s_0")
 
 
 def test_long_lines_are_broken_at_plus():
@@ -257,8 +260,8 @@ def call(primitive: Primitive) -> str:
     """A call of a primitive in the notation, from its signature."""
     tokens = [t.strip() for t in primitive.shape.split("->")[0].split(",")]
     operands = [OPERANDS[t.rstrip("*")] for t in tokens for _ in range(2 if t.endswith("*") else 1)]
-    written = f" {primitive.infix[0]} ".join(operands) if primitive.infix else f"{primitive.name}({', '.join(operands)})"
-    return SPECIAL.get(primitive.name, written)
+    infix = primitive.infix and f" {primitive.infix[0]} ".join(operands)
+    return SPECIAL.get(primitive.name) or infix or f"{primitive.name}({', '.join(operands)})"
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
@@ -466,7 +469,7 @@ def test_scalar_form_is_the_evaluator_at_size_one(name):
     trace = cell.run(params, initial=initial, **inputs)
     for eq, written in zip(cell.sympy("scalar").values(), cell.system.equations):
         reads = [n for n in topological([written.value]) if n.op is READ]
-        args = [trace[n.params[0]][2 + n.params[1][0].offset - 1] if n.params[1] else params[n.params[0]] for n in reads]
+        args = [trace[n.params[0]][1 + n.params[1][0].offset] if n.params[1] else params[n.params[0]] for n in reads]
         f = sympy.lambdify([sympy.Symbol(symbol_name(*n.params)) for n in reads], eq.rhs)
         ran = float(np.squeeze(trace[written.name][1]))
         assert f(*(float(np.squeeze(a)) for a in args)) == pytest.approx(ran, rel=1e-14)

@@ -192,10 +192,11 @@ def breaks(text: str) -> list[tuple[int, int]]:
     """Where a line may end, before + and -: (place, depth in brackets). Never inside braces or environments."""
     found, closed, depth, k = [], 0, 0, 0
     while k < len(text):
-        opening, closing = _OPENS.match(text, k), _CLOSES.match(text, k)
-        if opening or closing:
+        opening = _OPENS.match(text, k)
+        edge = opening or _CLOSES.match(text, k)
+        if edge:
             closed += 1 if opening else -1
-            k = (opening or closing).end()
+            k = edge.end()
             continue
         if text[k] in "([":
             depth += 1

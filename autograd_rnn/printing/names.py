@@ -107,6 +107,11 @@ def variable(system: System, name: str, at: tuple[Position, ...]) -> Typeset:
     >>> print(variable(system, "dU", ()), variable(system, "dh_tm1", (Position("t", "i", 1),)))
     \\mathrm{d}U \\mathrm{d}h_{t}^{\\leftarrow t+1}
     """
+    adjoint_of = _adjoint_of(system, name)
+    if adjoint_of:
+        order, target_name = adjoint_of
+        target = variable(system, target_name, at)
+        return target._replace(base=r"\mathrm{d}" + (f"_{{{order}}}" if order else "") + target.base)
     carried = _carry(system, name)
     if carried:
         adjoint, ends = carried
@@ -116,11 +121,6 @@ def variable(system: System, name: str, at: tuple[Position, ...]) -> Typeset:
         moved = [position(here[e.index]) for e in ends if e.base == "i" and e.offset]
         base = target if not target.sup else Typeset(f"({target})")
         return base._replace(sup=r"\leftarrow " + ",".join(moved) if moved else r"\leftarrow")
-    adjoint_of = _adjoint_of(system, name)
-    if adjoint_of:
-        order, target_name = adjoint_of
-        target = variable(system, target_name, at)
-        return target._replace(base=r"\mathrm{d}" + (f"_{{{order}}}" if order else "") + target.base)
     if name.endswith("_dot") and _alike(system, name, name[:-4]):
         target = variable(system, name[:-4], at)
         return target._replace(base=rf"\dot{{{target.base}}}")

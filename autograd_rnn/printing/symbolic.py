@@ -8,6 +8,7 @@ two are for computing: see components.py.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from .. import primitives as P
 from ..equations import System, tokens_reduce
@@ -91,7 +92,7 @@ def function(op: Primitive):
             printed = filled(latex, _operands(self, printer))
         return printed.text if exp is None else f"{printed:9}^{{{exp}}}"
 
-    body = {"_sympystr": _sympystr, "_latex": _latex}
+    body: dict[str, Any] = {"_sympystr": _sympystr, "_latex": _latex}
     if text is not None:
         body["precedence"] = 50  # of a product
     return type(op.name, (sympy.Function,), body)
