@@ -6,10 +6,10 @@ import pytest
 
 from autograd_rnn import Cell, CellError, Primitive
 from autograd_rnn import primitives as P
-from autograd_rnn.elaborate import library
 from autograd_rnn.gradient import Typing, fit
 from autograd_rnn.graph import LEAVES, READ, node, read, topological
 from autograd_rnn.primitives import PRIMITIVES
+from autograd_rnn.reader import library
 from autograd_rnn.shapes import signature
 
 # One use of every primitive, as a person writes it: v, w vectors, n a number, M a matrix; y is what is differentiated.
