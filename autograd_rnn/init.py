@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from .equations import System
 from .errors import CellError
 from .graph import READ
 
-Rule = float | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+Rule: TypeAlias = "float | Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]"  # quoted: numpy.random is slow
 
 
 def uniform(bound: float) -> Rule:
