@@ -32,9 +32,13 @@ class Derived:
 
 def differentiable(system: System) -> frozenset[str]:
     """Names a gradient can flow to: parameters, real inputs, carried values and what is computed from them."""
-    found = set(system.having("parameter", "input")) | set(system.delayed)
-    found -= set(system.having("noise", "class", "const"))
-    changed = True
+    leaves = set(system.having("parameter", "input")) | set(system.delayed)
+    return depending(system, leaves - set(system.having("noise", "class", "const")))
+
+
+def depending(system: System, names: Iterable[str]) -> frozenset[str]:
+    """These names and all that are computed from them through something differentiable."""
+    found, changed = set(names), True
     while changed:
         changed = False
         for eq in system.equations:
@@ -320,14 +324,7 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
         if name not in system.having("parameter", "input"):
             raise CellError(f"`{name}` has no direction: it is no parameter or real input.")
     system = name_preactivations(system)
-    moving = set(leaves)
-    changed = True
-    while changed:
-        changed = False
-        for eq in system.equations:
-            if eq.name not in moving and eq.value in active_nodes([eq.value], moving):
-                moving.add(eq.name)
-                changed = True
+    moving = depending(system, leaves)
     names, typing = _Names(system), Typing(system)
     dots = {name: names.fresh(f"{name}_dot") for name in system.axes if name in moving}
     axes, declarations = dict(system.axes), dict(system.declarations)

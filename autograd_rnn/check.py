@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -184,7 +184,8 @@ class _Problem:
         """Doubtful slices judged by their contributions' size, then by both sides in longdouble."""
         scale = self.magnitudes()
         better = []
-        long_found = long_exact = None
+        long_found: Any = None
+        long_exact: Any = None
         for s in slices:
             if s.error <= TOLERANCE or s.note.startswith("shape"):
                 better.append(s)

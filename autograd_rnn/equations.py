@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from . import shapes
+from . import shapes, signature
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, rewrite, topological
 from .parse import Declaration, Line
@@ -217,7 +217,7 @@ class System:
             elif m.op is READ:
                 ranks[m] = len(self.shapes[m.params[0]])
             elif m not in ranks:
-                ranks[m] = shapes.rank(m, ranks) if m.args else 0
+                ranks[m] = signature.rank(m, ranks) if m.args else 0
         return ranks[n]
 
     @cached_property

@@ -9,6 +9,7 @@ Any dtype will do, complex and longdouble included.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from .arrays import Arrays, Given
 from .equations import BATCH, LANE, Equation, System
 from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
 from .order import Loop, contraction, operands, schedule
-from .shapes import tokens
+from .signature import tokens
 
 
 def evaluate(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -157,7 +158,8 @@ class _Plan:
 
     def operation(self, n: Node, fixed) -> Callable:
         """value(operands), each lined up with the result."""
-        axes, value, statics = self.axes(n, fixed), n.op.value, n.params
+        axes, statics = self.axes(n, fixed), n.params
+        value: Any = n.op.value
         rank = self.system.rank(n)
         lined = [(a, self.line_up(a, axes, fixed, rank if n.op.pointwise else None)) for a in operands(n)]
         if n.op.shape_only or n.op.wants:
@@ -197,7 +199,8 @@ class _Plan:
 
     def reduce(self, n: Node, fixed) -> Callable:
         """A reduction over an index reads its neutral element where an example has ended."""
-        over, value, fill = option(n), n.op.value, n.op.fill
+        over, fill = option(n), n.op.fill
+        value: Any = n.op.value
         a = n.args[0]
         comps = self.system.rank(a)
         if over is None:
@@ -370,7 +373,7 @@ class _Plan:
                 run.write_end(store, name, at_ends, x, (slice(None),) * len(lead)) if not fixed else _write_ragged(
                     run, store, eq, x, at, len(lead))
                 return
-            where = [slice(None)] * len(lead)
+            where: list = [slice(None)] * len(lead)
             for p in eq.at:
                 where.append(at[p.index] if p.index in fixed else slice(1, -1) if p.base == "i" else
                              0 if p.base == "1" else -1)

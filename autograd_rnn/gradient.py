@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import primitives as P
-from . import shapes
+from . import signature
 from .equations import BATCH, System, free_indices
 from .graph import CONST, READ, Node, Position, node, option, read, rewrite, topological
 
@@ -34,8 +34,10 @@ class Typing:
 
     def rank(self, n: Node) -> int:
         for m in topological([n], lambda m: () if m in self._rank else m.args):
-            if m not in self._rank:
-                self._rank[m] = self.ranks[m.params[0]] if m.op is READ else shapes.rank(m, self._rank) if m.args else 0
+            if m.op is READ:
+                self._rank[m] = self.ranks[m.params[0]]
+            elif m not in self._rank:
+                self._rank[m] = signature.rank(m, self._rank) if m.args else 0
         return self._rank[n]
 
 

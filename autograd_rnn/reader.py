@@ -11,7 +11,7 @@ from . import primitives as P
 from .equations import BATCH, tokens_reduce
 from .graph import CONST, Node, Primitive, const, extent, index, node, read
 from .parse import RELATIONS, Function, parse
-from .shapes import signature
+from .signature import signature
 
 if TYPE_CHECKING:
     from .elaborate import Elaboration

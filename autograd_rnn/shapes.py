@@ -1,48 +1,18 @@
 """Shapes by unification: what each primitive's signature says, over all equations at once, names every size.
 
 A shape is a tuple of dimensions: () a number, (n) a vector, (m n) a matrix. Literals, indices and extents fit anywhere.
-`infer` settles the shape of every variable and of every node; `Dimensions` turns a few known sizes into all of them.
+`infer` settles the shape of every variable and of every node; `solve` turns a few known sizes into all of them.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from .errors import CellError
-from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
-
-PARTS = ("concat", "split", "slice")  # their sizes add up rather than agree
-
-
-@cache
-def signature(shape: str) -> tuple[tuple[str, ...], str]:
-    operands, result = shape.split("->")
-    return tuple(token.strip() for token in operands.split(",")), result.strip()
-
-
-def tokens(n: Node) -> tuple[tuple[str, ...], str]:
-    """The signature as it applies to this node: one token an operand, and the result's."""
-    if option(n) is not None and n.op.fill is not None:  # over an index the components stay as they are
-        return ("s",), "s"
-    operands, result = signature(n.op.shape)
-    if operands[-1].endswith("*"):
-        operands = operands[:-1] + (operands[-1][:-1],) * (len(n.args) - len(operands) + 1)
-    return operands, result
-
-
-def rank(n: Node, ranks: dict[Node, int]) -> int:
-    """The number of component axes of a node from those of its operands."""
-    operands, result = tokens(n)
-    if result.startswith("("):
-        fixed = result.strip("()").split()
-        if "..." not in fixed:
-            return len(fixed)
-        position = next(k for k, token in enumerate(operands) if "..." in token)
-        return ranks[n.args[position]]
-    return max((ranks[a] for a, token in zip(n.args, operands) if token.strip("?") == result), default=0)
+from .graph import CONST, EXTENT, INDEX, READ, Node, topological
+from .signature import PARTS, tokens
 
 
 class Dim:

@@ -22,7 +22,7 @@ from .evaluate import plan
 from .gradient import Typing, fit
 from .graph import CONST, INDEX, READ, Node, Position, node, option, read
 from .parse import Declaration, Line
-from .shapes import tokens
+from .signature import tokens
 from .unroll import Unrolled, grid
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class _Kernel:
 
     def steps(self, system):
         return [step for step, what in zip(plan(system).steps, plan(system).order)
-                if not isinstance(what, Equation) and what.op is not READ]
+                if isinstance(what, Node) and what.op is not READ]
 
     def value(self, operands):
         values = {**self.constants, **self.bound(operands)}

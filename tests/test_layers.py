@@ -15,8 +15,8 @@ ROOT = HOME.parent
 
 # Each file imports only from those above it.
 LAYERS = [
-    "errors", "graph", "primitives", "parse", "shapes", "equations", "reader", "call", "elaborate", "order",
-    "arrays", "evaluate", "gradient", "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape",
+    "errors", "graph", "primitives", "parse", "signature", "shapes", "equations", "reader", "call", "elaborate",
+    "order", "arrays", "evaluate", "gradient", "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape",
     "check", "printing", "substitute", "cell", "zoo", "learn", "__init__", "__main__",
 ]
 

@@ -10,7 +10,7 @@ from autograd_rnn.gradient import Typing, fit
 from autograd_rnn.graph import LEAVES, READ, node, read, topological
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.reader import library
-from autograd_rnn.shapes import signature
+from autograd_rnn.signature import signature
 
 # One use of every primitive, as a person writes it: v, w vectors, n a number, M a matrix; y is what is differentiated.
 USES = {

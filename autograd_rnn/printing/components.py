@@ -18,7 +18,7 @@ import numpy as np
 
 from ..equations import BATCH, Equation, System, tokens_reduce
 from ..graph import CONST, EXTENT, INDEX, Node, Position, extent_name, option, read
-from ..shapes import PARTS
+from ..signature import PARTS
 
 LETTERS = "ijklmnpqrsuvw"
 
