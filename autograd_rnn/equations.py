@@ -111,7 +111,7 @@ class System:
             declared = self.declarations.get(name)
             kind = declared.kind if declared else None
             if name in self.defined:
-                roles[name] = "state" if name in self.carried else "value"
+                roles[name] = "state" if name in self.delayed else "value"
             elif kind in ("noise", "bernoulli"):
                 roles[name] = "noise"
             elif name in self.classes:
