@@ -82,13 +82,12 @@ class Arrays:
         if ragged is None:
             store[tuple(where)] = value
             return
-        axis = len(slots) + [p.index for p in at].index(ragged)
+        axis, batch = len(slots) + [p.index for p in at].index(ragged), len(slots) + len(at)
         where[axis] = slice(None)
-        view = np.moveaxis(store[tuple(where)], (axis, len(slots) + len(at)), (0, 1))
-        lengths = self.given.lengths[ragged]
-        for b, length in enumerate(lengths):
-            view[length + 1, b] = np.broadcast_to(np.moveaxis(np.broadcast_to(
-                value, np.delete(store[tuple(where)].shape, axis)), len(slots) + len(at) - 1, 0)[b], view.shape[2:])
+        target = store[tuple(where)]
+        rows = np.broadcast_to(value, (*target.shape[:axis], *target.shape[axis + 1:]))
+        last = self.given.lengths[ragged]
+        np.moveaxis(target, (axis, batch), (0, 1))[last + 1, np.arange(len(last))] = np.moveaxis(rows, batch - 1, 0)
 
     def mask(self, axes, comps: int, fixed: dict[str, int] | None = None) -> np.ndarray | None:
         return inside(axes, comps, self.given, fixed)
