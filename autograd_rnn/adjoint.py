@@ -131,9 +131,10 @@ def name_preactivations(system: System) -> System:
                 if a in held:
                     named[a] = held[a]
                     continue
-                at = tuple(Position(i) for i in eq.free)
+                free = tuple(i for i in eq.free if i in system.free(a))
+                at = tuple(Position(i) for i in free)
                 name = names.fresh(f"a_{eq.name}" + (f"_{tag(eq.at)}" if eq.end else ""))
-                axes[name] = eq.free
+                axes[name] = free
                 named[a] = read(name, at)
                 before.setdefault(eq, []).append(Equation(name, at, a, eq.line))
     if not named:
@@ -308,7 +309,8 @@ class _Adjoint:
         declarations = dict(self.system.declarations)
         for name, seed in self.seeds.items():
             self.axes[seed] = self.system.axes[name]
-            declarations[seed] = Declaration(seed, "input", (name,), None, Line("", 0))
+            kind = "input" if name in self.system.per_example else "parameter"
+            declarations[seed] = Declaration(seed, kind, (name,), None, Line("", 0))
         for name, adj in self.adjoints.items():
             self.axes[adj] = self.system.axes[name]
         defined = {eq.name for eq in equations}

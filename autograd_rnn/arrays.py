@@ -65,11 +65,13 @@ class Arrays:
         store = np.full(shape, -1, np.int64) if is_class else np.zeros(shape, given.dtype)
         slots = (slice(None),) * len(lead)
         if array is not None:
-            inside = slots + (slice(1, -1),) * len(axes)
+            within = slots + (slice(1, -1),) * len(axes)
             mask = self.mask(axes, len(comps))
-            np.copyto(store[inside], array, where=True if mask is None else mask)
+            np.copyto(store[within], array, where=True if mask is None else mask)
         for (owner, at), value in given.ends.items():
             if owner == name:
+                others = inside(tuple(p.index for p in at if p.base == "i"), len(comps), given)
+                value = value if others is None else np.where(others, value, -1 if is_class else 0)
                 self.write_end(store, name, at, value, slots)
         return store
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .adjoint import Derived, adjoint
-from .arrays import bordered_shape
+from .arrays import bordered_shape, inside
 from .bind import Bound
 from .equations import System
 from .errors import CellError
@@ -49,15 +49,14 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
         value = value + (np.sum(out) if cotangents is None else np.sum(out * seeds[derived.seeds[name]]))
     gradients = {}
     for n in forward.system.having("parameter", "input"):  # what the outputs do not depend on has a gradient of zero
-        store = stores[names[n]] if n in names else np.zeros(bordered_shape(forward.system, n, given), given.dtype)
+        store = _store(forward, derived, stores, n)
         gradients[n] = np.array(inner(forward.system, n, store, given, batched))
     for n, end in ends:
         where: int | np.ndarray = 0
         if end.base == "T":
             lengths = given.lengths.get(end.index)
             where = given.extents[end.index] + 1 if lengths is None else lengths + 1
-        adj = names.get(n)
-        store = stores[adj] if adj else np.zeros(bordered_shape(forward.system, n, given), given.dtype)
+        store = _store(forward, derived, stores, n)
         gradients[end_key(n, end)] = np.array(at_end(forward.system, n, store, end.index, where, batched))
     finite = np.isfinite(value) and all(np.isfinite(g).all() for g in gradients.values())
     if not finite:
@@ -65,6 +64,17 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,
             Trace(forward.system, given, carried, batched))
+
+
+def _store(forward: Bound, derived: Derived, stores, name: str) -> np.ndarray:
+    """The adjoint of a name, with all its axes: zero where nothing depends on it, repeated where all are alike."""
+    shape = bordered_shape(forward.system, name, forward.given)
+    adj = derived.names.get(name)
+    if adj is None:
+        return np.zeros(shape, forward.given.dtype)
+    if name in forward.system.per_example and adj not in derived.system.per_example:
+        return np.broadcast_to(np.expand_dims(stores[adj], len(forward.system.axes[name])), shape)
+    return stores[adj]
 
 
 def cotangent(forward: Bound, name: str, value) -> np.ndarray:
@@ -80,11 +90,12 @@ def cotangent(forward: Bound, name: str, value) -> np.ndarray:
     if array.shape != lead + batch + comps:
         raise CellError(f"The cotangent of `{name}` has shape {array.shape}; expected {lead + batch + comps}.",
                         remedy=f"A cotangent has the shape of its output: see trace['{name}'].shape.")
-    if array.dtype.kind not in "iufc":
+    if array.dtype.kind not in "iuf" and given.dtype.kind != "c":
         raise CellError(f"The cotangent of `{name}` has dtype {array.dtype}.", remedy="Give real numbers.")
     if name in system.per_example and not forward.batched:
         array = np.expand_dims(array, len(lead))
-    return np.asarray(array, given.dtype)
+    mask = inside(system.axes[name], len(comps), given)  # what padding holds does not count
+    return np.asarray(array if mask is None else np.where(mask, array, 0), given.dtype)
 
 
 def _explain(forward: Bound, derived: Derived, given) -> None:

@@ -359,10 +359,13 @@ def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
 
 def _draw(system, values, noise, extents, sizes, batch):
     """Noise that was not given: drawn from a seed or a Generator, or its mean."""
-    rng = None if isinstance(noise, str) and noise == "mean" else generator(noise, "noise")
-    for name in system.having("noise"):
+    names = system.having("noise")  # a stream for each name: the length of one does not move another's draws
+    drawn = not (isinstance(noise, str) and noise == "mean")
+    streams = dict(zip(names, generator(noise, "noise").spawn(len(names)))) if drawn else {}
+    for name in names:
         if name in values:
             continue
+        rng = streams.get(name)
         d = system.declarations[name]
         shape = tuple(extents[i] for i in system.axes[name]) + (() if batch is None else (batch,)) + tuple(
             s if isinstance(s, int) else sizes[s] for s in system.shapes[name])

@@ -63,7 +63,7 @@ class _Call:
 
     def outputs(self) -> list[str]:
         """The states passed, in that order; with none passed, the last equation."""
-        outputs = self.states or [self.callee.equations[-1].name]
+        outputs = self.states or [next(eq.name for eq in reversed(self.callee.equations) if not eq.end)]
         if len(outputs) != len(self.targets):
             raise self.line.error(f"The call returns {len(outputs)} values ({', '.join(outputs)}); {len(self.targets)} "
                                   "names stand on the left.", self.d.targets[0],
@@ -157,6 +157,9 @@ class _Call:
             return self.value(*n.params)
         if n.op is INDEX and n.params[0] == self.data and self.flip < 0:
             return P.total(extent(self.moves[n.params[0]]), const(1), node(P.neg, index(self.moves[n.params[0]])))
+        if n.op in (P.cumsum, P.cumsum_right) and n.params == (self.data,) and self.flip < 0:
+            other = P.cumsum_right if n.op is P.cumsum else P.cumsum
+            return node(other, *args, params=(self.moves[n.params[0]],))
         bound = n.op.fill is not None and n.params and n.params[0] != BATCH
         if n.op is not CONST and (bound or not n.args):
             return node(n.op, *args, params=(self.moves.get(n.params[0], n.params[0]),))

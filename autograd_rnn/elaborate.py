@@ -220,7 +220,7 @@ class Elaboration:
 
     def delays(self) -> list[Equation]:
         """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1]."""
-        copies: dict[tuple[str, tuple[Position, ...]], Equation] = {}
+        copies: dict[tuple[str, str, int], Equation] = {}
         equations = []
         for eq in self.equations:
             def change(name, at, eq=eq):
@@ -231,12 +231,15 @@ class Elaboration:
                         base = tuple(Position(i) for i in self.axes[name])
                         source = name
                         for far in range(1, abs(p.offset)):
-                            copy = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
-                            if copy not in self.axes:
+                            key = (name, p.index, far * step)
+                            if key not in copies:
+                                copy = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
+                                while copy in self.axes:  # a name of the author's own
+                                    copy += "_"
                                 self.axes[copy] = self.axes[name]
-                                copies[copy, base] = Equation(copy, base, read(source, (
+                                copies[key] = Equation(copy, base, read(source, (
                                     *base[:k], p._replace(offset=step), *base[k + 1:])), eq.line)
-                            source = copy
+                            source = copies[key].name
                         return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
                 return read(name, at)
 
@@ -246,4 +249,4 @@ class Elaboration:
                     raise eq.line.error("A class is read at most one step away.", None,
                                         "Give the shifted class as data.")
             equations.append(replace(eq, value=renamed(eq.value, change)))
-        return equations + list(copies.values())
+        return [*copies.values(), *equations]

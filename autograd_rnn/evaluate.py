@@ -212,17 +212,18 @@ class _Plan:
             return over_components
         axes = tuple(sorted({*self.axes(n, fixed), over}, key=self.canonical.__getitem__))
         lined, axis = self.line_up(a, axes, fixed, None), axes.index(over)
+        # over an index what lies past an example's end is left out; over the batch, the examples that have ended
+        within = self.system.free(a) if over == BATCH else {over}
+        data = tuple(i for i in self.system.indices if i in within and i not in self.system.model)
 
         def over_index(run, values, at):
             x = values[a] if lined is None else values[a][lined]
             extent = run.given.batch if over == BATCH else run.given.extents[over]
             if x.shape[axis] != extent:
                 x = np.broadcast_to(x, (*x.shape[:axis], extent, *x.shape[axis + 1:]))
-            mask = run.mask((over,), comps)
+            mask = run.mask(data, comps, at)
             if mask is not None:
-                shape = [1] * len(axes)
-                shape[axis], shape[axes.index(BATCH)] = mask.shape[0], mask.shape[1]
-                x = np.where(mask.reshape(shape + [1] * comps), x, fill)
+                x = np.where(_spread(mask, data, axes[:-1] if axes[-1] == BATCH else axes, comps, at), x, fill)
             elif BATCH in axes and over != BATCH and x.shape[axes.index(BATCH)] != run.given.batch:
                 at_batch = axes.index(BATCH)
                 x = np.broadcast_to(x, (*x.shape[:at_batch], run.given.batch, *x.shape[at_batch + 1:]))
@@ -369,6 +370,9 @@ class _Plan:
                 return
             store = run.store(name)
             if eq.end and any(p.base == "T" and p.index in run.given.lengths for p in eq.at):
+                mask = run.mask(data, comps, fixed=at) if data else None
+                if mask is not None:  # past another index's end there is nothing, its ends included
+                    x = np.where(_spread(mask, data, target, comps, at), x, 0)
                 at_ends = tuple(p for p in eq.at)
                 run.write_end(store, name, at_ends, x, (slice(None),) * len(lead)) if not fixed else _write_ragged(
                     run, store, eq, x, at, len(lead))

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from . import primitives as P
-from .equations import BATCH, tokens_reduce
+from .equations import BATCH, free_indices, tokens_reduce
 from .graph import CONST, Node, Primitive, const, extent, index, node, read
 from .parse import RELATIONS, Function, parse
 from .signature import signature
@@ -204,6 +204,14 @@ class Reader:
         return node(primitive, *((shape_only if k in primitive.shape_only else self).node(a)
                                  for k, a in enumerate(args)), params=tuple(statics))
 
+    def alive(self, body: Node, over: str) -> Node:
+        """What a mean counts: 1 a position; over the batch, the examples that have not ended yet."""
+        count = const(1)
+        for i in sorted(free_indices(body, frozenset(), self.home.model, {}) - self.home.model - {BATCH}):
+            if over == BATCH:
+                count = node(P.mul, count, node(P.le, index(i), extent(i)))
+        return count
+
     def reduce(self, n: ast.Call, primitive: Primitive, over: str) -> Node:
         """sum_j(e) binds j; softmax_j(e) keeps it."""
         if len(n.args) != 1:
@@ -213,5 +221,5 @@ class Reader:
                                   f"Define its result with `{over}` on the left, or sum over it.")
         body = Reader(self.home, self.line, self.scope | {over}, self.local, self.depth).node(n.args[0])
         if primitive is P.mean:
-            return node(P.div, node(P.sum, body, params=(over,)), node(P.sum, const(1), params=(over,)))
+            return node(P.div, node(P.sum, body, params=(over,)), node(P.sum, self.alive(body, over), params=(over,)))
         return node(primitive, body, params=(over,))
