@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Given
-from .equations import System
+from .equations import System, tokens_reduce
 from .errors import CellError
 from .graph import READ, Position, topological
 from .init import generator, lone_sizes
@@ -321,7 +321,11 @@ def _ends(system: System, initial: Mapping, batched: bool, batch: int):
         (end,) = reached
         ends[name, tuple(end if i == end.index else Position(i) for i in system.axes[name])] = numbers(value)
     for i, offset in offsets.items():
-        inner = [n for n in system.reads if any(p.index == i and p.base != "i" and not p.outside for p in n.params[1])]
+        inner = [n for n in system.reads if any(p.index == i and p.base != "i" for p in n.params[1])]
+        along = [n for n in system.nodes if n.op.fill is not None and n.params == (i,) and not tokens_reduce(n)]
+        if offset and along:
+            raise CellError(f"`{along[0].op.name}_{i}` runs along the whole sequence, of which this is a stretch.",
+                            remedy="Run the whole sequence at once.")
         if offset and inner:
             raise CellError(f"`{inner[0].params[0]}` is read at an end of the sequence, which a stretch of it does "
                             "not have.",

@@ -35,7 +35,8 @@ class _Call:
         self.states = [k for k in self.passed if k in callee.defined]
         self.here = dict(zip(self.outputs(), self.targets))
         self.data = self.data_index()
-        self.moves, self.flip = {i: f"{self.prefix}_{i}" for i in callee.model}, 1
+        self.moves: dict = {i: f"{self.prefix}_{i}" for i in callee.model}
+        self.flip = 1
         if self.data is not None:
             self.moves[self.data], self.flip = self.direction(at)
         home.model |= {self.moves[i] for i in callee.model}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autograd_rnn import Cell
+from autograd_rnn import Cell, CellError
 
 
 def test_a_cotangent_of_a_shared_name_is_shared():
@@ -73,6 +73,14 @@ def test_a_preactivation_varies_only_with_what_it_reads():
     rng = np.random.default_rng(0)
     given = {"x": rng.normal(size=(3, 2, 2)), "s": rng.normal(size=(4, 2, 3))}
     assert cell.check_gradients({"W": rng.normal(size=(2, 3))}, **given).ok
+
+
+@pytest.mark.parametrize("line", ["s[t] = cumsum_t(h[t])", "s[t] = h[t] - h[0]", "s[t] = h[t] - h[1]"])
+def test_what_needs_the_whole_sequence_refuses_a_stretch(line):
+    cell = Cell(f"h[t] = x[t] + h[t-1]\n{line}\nx: input()")
+    first = cell.run({}, x=np.ones(3))
+    with pytest.raises(CellError, match="sequence"):
+        cell.run({}, initial=first.final, x=np.ones(3))
 
 
 def test_a_report_with_nan_is_not_ok():
