@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 
 from .call import inline
@@ -22,6 +23,8 @@ from .parse import Definition, Parsed, parse
 from .reader import Reader
 
 RESERVED = {BATCH, LANE}
+KEYWORDS = {"self", "params", "initial", "lengths", "steps", "noise", "loss", "cotangents", "state", "seed", "dtype",
+            "tape"}  # what the calls that take inputs by name take themselves
 FURTHEST = 100  # steps that a position may lie away
 
 
@@ -208,6 +211,11 @@ class Elaboration:
                 missing = sorted(free - set(eq.free))[0]
                 raise eq.line.error(f"The right side varies with `{missing}`, the left side does not.", 0,
                                     f"Add `{missing}` on the left, or bind it: `sum_{missing}(...)`.")
+        for name in system.given:
+            if name in KEYWORDS:
+                line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))
+                raise line.error(f"`{name}` is an argument of `run`, `gradient` or `init` and cannot be given by name.",
+                                 line.source.find(name), f"Rename it, for instance to `{name}_`.")
         return system
 
     def check_class(self, eq, k, op, system):

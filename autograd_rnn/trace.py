@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import Given, inside
 from .equations import System
-from .graph import Position
+from .graph import INDEX, Position
 
 
 def inner(system: System, name: str, store: np.ndarray, given: Given, batched: bool) -> np.ndarray:
@@ -71,6 +71,9 @@ class Trace(Mapping):
         for i in dict.fromkeys(self._system.carried.values()):
             if i not in given.lengths:
                 state[i] = given.offsets.get(i, 0) + given.extents[i]
+            elif any(n.op is INDEX and n.params[0] == i for n in self._system.nodes):
+                # each example is somewhere else: `bind` refuses this rather than count from 1 again
+                state[i] = given.offsets.get(i, 0) + given.lengths[i]
         return state
 
     def first_nonfinite(self) -> tuple[str, dict[str, int]] | None:

@@ -83,6 +83,26 @@ def test_what_needs_the_whole_sequence_refuses_a_stretch(line):
         cell.run({}, initial=first.final, x=np.ones(3))
 
 
+def test_ragged_examples_of_a_cell_that_counts_cannot_go_on_together():
+    cell = Cell("h[t] = h[t-1] + t * x[t]\nx: input()")
+    final = cell.run({}, x=np.ones((4, 2)), lengths=[4, 2]).final
+    with pytest.raises(CellError, match="number of steps"):
+        cell.run({}, initial=final, x=np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("name", ["params", "initial", "lengths", "steps", "noise", "cotangents", "seed", "dtype"])
+def test_names_of_arguments_cannot_be_given(name):
+    with pytest.raises(CellError, match="argument"):
+        Cell(f"h[t] = tanh(W @ {name}[t] + U @ h[t-1])")
+
+
+def test_a_character_model_does_not_read_ahead():
+    from autograd_rnn.learn import character_model
+
+    with pytest.raises(CellError, match="ahead of its step"):
+        character_model(Cell("h[t] = tanh(W @ x[t] + U @ h[t+1])"))
+
+
 def test_a_report_with_nan_is_not_ok():
     from autograd_rnn.check import Report, Slice
 

@@ -39,6 +39,10 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     if len(data) != 1 or len(inputs) != 1 or len(cell.inputs) != 1 or len(cell.shapes[inputs[0]]) != 1:
         raise CellError(f"{cell!r} is no layer: it takes {', '.join(cell.inputs) or 'nothing'}.",
                         remedy="A layer takes one sequence of vectors, like x[t], and ends with its output, like h[t].")
+    ahead = sorted(n for n, ends in cell.system.delayed.items() if any(end.base == "T" for end in ends))
+    if ahead:
+        raise CellError(f"{cell!r} reads `{ahead[0]}` ahead of its step: it would see the character it predicts.",
+                        remedy="A layer of a character model reads [t-1], not [t+1].")
     last = cell.system.equations[-1].name
     if len(cell.shapes[last]) != 1 or cell.system.axes[last] != tuple(data):
         raise CellError(f"{cell!r} ends with `{last}`, which is not a vector for each step.",
