@@ -309,8 +309,8 @@ class _Plan:
         def read(run, values, at):
             store, extents, lengths = run.store(name), run.given.extents, run.given.lengths
             subscript: list = [slice(None)] * lead
-            gather = None
-            for axis, q in enumerate(at_):
+            gathered: dict[int, np.ndarray] = {}  # axes read at each example's own last position
+            for q in at_:
                 if q.base == "i":
                     subscript.append(at[q.index] + q.offset if q.index in fixed else slice(
                         1 + q.offset, extents[q.index] + 1 + q.offset))
@@ -320,13 +320,12 @@ class _Plan:
                     subscript.append(extents[q.index] + q.offset)
                 else:
                     subscript.append(slice(None))
-                    gather = (sum(isinstance(s, slice) for s in subscript[:lead + axis]), lengths[q.index] + q.offset)
+                    gathered[sum(isinstance(s, slice) for s in subscript[:-1])] = lengths[q.index] + q.offset
             x = store[tuple(subscript)]
-            if gather is not None:
-                axis, where = gather
-                batch = lead + len(kept) + 1
-                x = np.moveaxis(x, (axis, batch), (0, 1))[where, np.arange(run.given.batch)]
-                x = np.moveaxis(x, 0, batch - 1)
+            if gathered:
+                batch = lead + len(kept)
+                x = np.moveaxis(x, (*gathered, batch + len(gathered)), range(len(gathered) + 1))
+                x = np.moveaxis(x[(*gathered.values(), np.arange(run.given.batch))], 0, batch)
             if not straight:
                 x = x.transpose(*range(lead), *(lead + k for k in turn), *range(lead + len(turn), x.ndim))
             values[n] = x

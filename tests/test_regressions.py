@@ -52,6 +52,15 @@ def test_an_end_of_one_index_ends_with_the_other():
     np.testing.assert_allclose(together[:2, :2, 1], alone)
 
 
+def test_the_last_of_two_ragged_indices():
+    cell = Cell("h[t,j] = tanh(x[t,j] + 0.5 * h[t-1,j])\nL = h[T,J]\nx: input()")
+    x, lengths = np.random.default_rng(0).normal(size=(4, 3, 2)), {"t": [4, 2], "j": [1, 3]}
+    together = cell.run({}, x=x, lengths=lengths)["L"]
+    alone = [cell.run({}, x=x[:t, :j, b])["L"] for b, (t, j) in enumerate(zip(lengths["t"], lengths["j"]))]
+    np.testing.assert_allclose(together, alone)
+    assert cell.check_gradients({}, x=x, lengths=lengths).ok
+
+
 def test_noise_does_not_change_with_padding():
     cell = Cell("h[t] = a[t] + b[t] + x[t]\na: noise(2)\nb: noise(2)")
     short = cell.run({}, x=np.zeros((3, 2, 2)), noise=1)["h"]
