@@ -35,13 +35,15 @@ ROUNDING = "rounding: it shrinks in longdouble"
 
 @dataclass(frozen=True)
 class Slice:
-    """One comparison: a parameter tensor, or one step of an input's or initial value's gradient."""
+    """One comparison: a parameter's gradient (a layer of it), or one step of an input's, or an initial value's, of one
+    example. `at` is where it lies in the gradient's array."""
 
     name: str
     step: int | None
     error: float
     size: float
     note: str = ""
+    at: tuple[int, ...] = ()
 
     def __str__(self):
         return self.name + (f" at step {self.step}" if self.step is not None else "")
@@ -162,25 +164,23 @@ class _Problem:
             if np.shape(found[name]) != exact.shape:
                 slices.append(Slice(name, None, np.inf, 0.0, f"shape {np.shape(found[name])}, not {exact.shape}"))
                 continue
-            for step, a, b in self.cut(name, found[name], exact):
-                size = float(np.max(np.abs(b), initial=0))
-                error = float(np.max(np.abs(a - b), initial=0))
-                if size < TINY and error < TINY:
-                    slices.append(Slice(name, step, 0.0, size, "tiny" if size else note))
-                    continue
-                relative = error / size if size else np.inf
+            for at in self.cut(name, exact):
+                x, y = found[name][at], exact[at]
+                size = float(np.max(np.abs(y), initial=0))
+                error = float(np.max(np.abs(x - y), initial=0))
+                tiny = size < TINY and error < TINY
+                relative = 0.0 if tiny else error / size if size else np.inf
                 doubtful |= not relative <= TOLERANCE
-                slices.append(Slice(name, step, relative, size, note))
+                slices.append(Slice(name, self.step(name, at), relative, size, "tiny" if tiny and size else note, at))
         return self.again(slices, found, differentiate, note) if doubtful else slices
 
-    def cut(self, name, found, exact):
-        """A tensor whole, or what has a data index step by step."""
-        plain = name.split("[")[0]
-        axes = self.system.axes[plain]
-        if name == plain and axes and axes[0] not in self.system.model:
-            yield from ((k + 1, found[k], exact[k]) for k in range(len(exact)))
-        else:
-            yield None, found, exact
+    def cut(self, name, exact):
+        """Where a gradient's slices lie: one a step, layer and example, so that none hides beside a larger one."""
+        return np.ndindex(exact.shape[:exact.ndim - len(self.system.shapes[name.split("[")[0]])])
+
+    def step(self, name, at) -> int | None:
+        axes = self.system.axes[name.split("[")[0]] if "[" not in name else ()
+        return next((k + 1 for i, k in zip(axes, at) if i not in self.system.model), None)
 
     def again(self, slices, found, differentiate, note):
         """Doubtful slices judged by their contributions' size, then by both sides in longdouble."""
@@ -192,18 +192,14 @@ class _Problem:
             if s.error <= TOLERANCE or s.note.startswith("shape"):
                 better.append(s)
                 continue
-            pick = {step: (a, b) for step, a, b in self.cut(s.name, found[s.name], self.exact[s.name])}[s.step]
-            size = s.size
-            if s.name in scale:
-                size = max(size, *(float(np.max(m, initial=0)) for step, m, _ in self.cut(
-                    s.name, scale[s.name], scale[s.name]) if step == s.step))
-            error = float(np.max(np.abs(pick[0] - pick[1]))) / size if size else np.inf
+            size = max(s.size, float(np.max(scale[s.name][s.at], initial=0)) if s.name in scale else 0.0)
+            error = float(np.max(np.abs(found[s.name][s.at] - self.exact[s.name][s.at]))) / size if size else np.inf
             if not error <= TOLERANCE and self.given.dtype != np.longdouble:
                 if long_exact is None:
                     bound = in_dtype(self.bound, np.longdouble)
                     long_exact, long_found = self.complex_step(bound.given), differentiate(bound)
-                pair = {step: (a, b) for step, a, b in self.cut(s.name, long_found[s.name], long_exact[s.name])}[s.step]
-                long_error = float(np.max(np.abs(pair[0] - pair[1])) / max(size, TINY))
+                difference = np.abs(long_found[s.name][s.at] - long_exact[s.name][s.at])
+                long_error = float(np.max(difference) / max(size, TINY))
                 if long_error <= error / 100 and error <= LOST:
                     better.append(replace(s, error=error, note=ROUNDING))
                     continue

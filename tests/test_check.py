@@ -143,6 +143,25 @@ def test_a_sequence_cut_by_its_length_is_caught():
     assert not with_damage(cell, params, inputs, change).ok
 
 
+def test_an_example_does_not_hide_beside_a_larger_one():
+    """The second example is saturated: its gradients are 1e-10 of the first one's, and wrong."""
+    cell, params, inputs = lstm(T=3)
+    inputs["x"][:, 1] *= 30
+    change = lambda eq: eq.value * const(1.001) if eq.name == "dx" else eq.value
+    report = with_damage(cell, params, inputs, change)
+    assert {s.at[1] for s in report.slices if s.name == "x" and s.error > 1e-12} == {0, 1}
+
+
+def test_a_layer_does_not_hide_beside_a_larger_one():
+    cell = Cell("l: axis\nh[t,0] = x[t]\nh[t,l] = tanh(W[l] @ h[t,l-1] + U[l] @ h[t-1,l])\nloss = sum_t(sum(h[t,L]))")
+    rng = np.random.default_rng(0)
+    params = {n: rng.normal(size=v.shape) for n, v in cell.init(h=3, l=3).items()}
+    params["W"][2] *= 1e-14
+    lower = node(P.lt, index("l"), const(3))
+    change = lambda eq: node(P.where, lower, const(0), eq.value) if eq.name == "dU" else eq.value
+    assert not with_damage(cell, params, {"x": rng.normal(size=(4, 2, 3))}, change).ok
+
+
 def test_the_report_names_the_worst_first():
     cell, params, inputs = lstm()
     report = with_damage(cell, params, inputs, lambda eq: eq.value * const(2.0) if eq.name == "dW_o" else eq.value)
