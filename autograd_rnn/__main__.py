@@ -1,4 +1,4 @@
-"""The command line: `python -m autograd_rnn {demo,show,derive,check,train} ...`.
+"""The command line: `python -m autograd_rnn {demo,show,derive,grade,check,train} ...`.
 
 A cell argument is a name of the zoo, a `.cell` file, or `-` for stdin. Results go to stdout, progress to stderr. What
 is wrong with a cell or its data is printed as text, and the exit status is 2.
@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from .cell import Cell
+from .derivation.document import LEVELS
 from .errors import CellError
+from .init import generator
 from .learn.session import Settings, begin, characters, excerpt, merged, resume
 from .learn.text import python_topics, read_text
+from .printing.names import ADJOINTS
 from .zoo import zoo
 
 
@@ -48,7 +51,7 @@ def described(cell: Cell) -> str:
 
 def example(cell: Cell, seed: int, steps: int = 5, batch: int = 2) -> tuple[dict, dict]:
     """(params, inputs) at small random sizes, with weights so moderate that no gate saturates."""
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "seed")
     system = cell.system
     sizes: dict[str, int] = {}
     for d in cell.dims:
@@ -84,12 +87,26 @@ def show(args) -> int:
 
 
 def derive(args) -> int:
-    print(cell_of(args.cell).backward())
+    derivation = cell_of(args.cell).derivation()
+    told = {"level": args.level, "notation": args.notation}
+    printed = {"text": derivation.text, "latex": derivation.latex, "html": derivation.html}[args.format](**told)
+    if args.output is None:
+        print(printed, end="")
+    else:
+        Path(args.output).write_text(printed, encoding="utf-8")
     return 0
+
+
+def grade(args) -> int:
+    result = cell_of(args.cell).grade(read_text(args.file))
+    print(result)
+    return 0 if result.ok else 1
 
 
 def check(args) -> int:
     cell = cell_of(args.cell)
+    if args.steps < 1:
+        raise CellError(f"A sequence of {args.steps} steps cannot be checked.", remedy="Give --steps from 1.")
     params, given = example(cell, args.seed, args.steps)
     report = cell.check_gradients(params, **given)
     print(report)
@@ -114,10 +131,10 @@ def train(args) -> int:
 
 def demo(args) -> int:
     cell = cell_of(args.cell)
+    settings = Settings(steps=args.steps, every=max(1, args.steps // 8))
     params, given = example(cell, seed=0)
     print(f"{cell}\n\nIts backward pass:\n\n{cell.backward()}\n\nChecked against the complex step and the tape:\n")
     print(f"{cell.check_gradients(params, **given)}\n\nA character model of it learns Python's own help:\n", flush=True)
-    settings = Settings(steps=args.steps, every=max(1, args.steps // 8))
     model, start, data = begin(cell, python_topics(), settings)
     print(f"{model}\n", flush=True)
     result = characters(model, start, data, settings)
@@ -139,7 +156,14 @@ def parser() -> argparse.ArgumentParser:
     sub = command(demo, "derive a cell, check it, and train it for about a minute", "lstm")
     sub.add_argument("--steps", type=int, default=1000, help="steps of training (default: %(default)s)")
     command(show, "print equations, roles and shapes")
-    command(derive, "print the adjoint equations: backpropagation through time")
+    sub = command(derive, "print backpropagation through time, derived step by step")
+    sub.add_argument("--format", choices=("text", "latex", "html"), default="text", help="(default: %(default)s)")
+    sub.add_argument("--level", choices=LEVELS, default="normal", help="how much is told (default: %(default)s)")
+    sub.add_argument("--notation", choices=tuple(ADJOINTS), default="d",
+                     help="gradients as dv, as delta v, or as partial derivatives (default: %(default)s)")
+    sub.add_argument("--output", metavar="FILE", help="write to a file")
+    sub = command(grade, "judge a student's backward equations, line by line; exit status 1 where one is wrong")
+    sub.add_argument("file", metavar="FILE", help="the equations, as text")
     sub = command(check, "compare the gradients with the complex step; exit status 1 where they disagree")
     sub.add_argument("--seed", type=int, default=0, help="of sizes, parameters and inputs (default: %(default)s)")
     sub.add_argument("--steps", type=int, default=5, help="length of the sequence (default: %(default)s)")
@@ -166,8 +190,14 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (CellError, OSError) as e:
+    except OSError as e:
+        print(f"{e.filename}: {e.strerror}" if e.filename else e, file=sys.stderr)
+        return 2
+    except CellError as e:
         print(e, file=sys.stderr)
+        return 2
+    except MemoryError as e:
+        print(f"There is not enough memory: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # what was saved stands at the last step that was done

@@ -9,12 +9,12 @@ the end `dc[0]` as `dc_tm1[1]`. So adjoint equations read forward values only wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from . import primitives as P
 from .equations import Equation, System
 from .errors import CellError
-from .gradient import Typing, jvp, vjp
+from .gradient import Step, Typing, jvp, pullback, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
 from .parse import Declaration, Line
 
@@ -22,12 +22,16 @@ from .parse import Declaration, Line
 @dataclass(frozen=True)
 class Derived:
     """A system of the given equations (`forward`, pre-activations named) and the new ones; `names` gives each
-    variable's adjoint or tangent, `seeds` the inputs that bring cotangents or directions from outside."""
+    variable's adjoint or tangent, `seeds` the inputs that bring cotangents or directions from outside, `carries` the
+    read that each carry belongs to. `steps` is the record of the differentiation, in its order: the new equations are
+    what its last steps say."""
 
     system: System
     forward: System
     names: dict[str, str]
     seeds: dict[str, str]
+    carries: dict[str, Node] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
 
 def differentiable(system: System) -> frozenset[str]:
@@ -143,8 +147,8 @@ def name_preactivations(system: System) -> System:
     for eq in system.equations:
         for pre in before.get(eq, ()):
             others = {k: v for k, v in named.items() if k is not pre.value}
-            equations.append(replace(pre, value=_replaced(pre.value, others)))
-        equations.append(replace(eq, value=_replaced(eq.value, named if eq.value not in named else {})))
+            equations.append(replace(pre, value=replaced(pre.value, others)))
+        equations.append(replace(eq, value=replaced(eq.value, named if eq.value not in named else {})))
     return System(equations, axes, system.model, system.declarations)
 
 
@@ -153,7 +157,7 @@ def _activation(n: Node) -> bool:
     return n.op.pointwise and n.op.infix is None and n.op.vjp is not None and n.op not in (P.where, P.like)
 
 
-def _replaced(root: Node, stand_ins: dict[Node, Node]) -> Node:
+def replaced(root: Node, stand_ins: dict[Node, Node]) -> Node:
     """The expression with whole subexpressions replaced, largest first."""
     order = topological([root], lambda n: () if n in stand_ins else n.args)
     new: dict[Node, Node] = {}
@@ -175,7 +179,9 @@ def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Deriv
                             remedy="Outputs: " + ", ".join(sorted(system.defined)) + ".")
         if name not in active:
             raise CellError(f"`{name}` depends on nothing that has a gradient.")
-    system = name_preactivations(system)
+    given, system = system, name_preactivations(system)
+    named = [Step("name", read(eq.name, eq.at), old.value, eq.value) for old in given.equations
+             for eq in system.definitions[old.name] if eq.at == old.at and eq.value is not old.value]
     active = differentiable(system)
     names = _Names(system)
     prefix = names.prefix(system.axes)
@@ -187,25 +193,27 @@ def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Deriv
     seeds = {} if unit else {name: names.fresh(f"Delta_{name}" if prefix == "d" else f"Delta{prefix[1:-1]}_{name}")
                              for name in outputs}
     builder = _Adjoint(system, typing, adjoints, seeds, outputs, names, active_nodes(
-        (eq.value for eq in system.equations), active))
+        (eq.value for eq in system.equations), active), named)
     return builder.build()
 
 
 class _Adjoint:
-    def __init__(self, system, typing, adjoints, seeds, outputs, names, active):
+    def __init__(self, system, typing, adjoints, seeds, outputs, names, active, record):
         self.system, self.typing, self.adjoints = system, typing, adjoints
         self.seeds, self.outputs, self.names, self.active = seeds, outputs, names, active
+        self.record: list[Step] = record
         self.axes = dict(system.axes)
         self.carry_names: dict[Node, str] = {}
 
     def build(self) -> Derived:
         live = self.reachable()
         while True:  # an equation whose adjoint has no terms sends nothing back
-            terms, carries = self.sweep(live)
+            terms, carries, rules = self.sweep(live)
             dead = [eq for eq in live if not eq.end and not terms.get((eq.name, eq.at))]
             if not dead:
                 break
             live = [eq for eq in live if eq not in dead and not (eq.end and not terms.get((eq.name, eq.at)))]
+        self.record += rules
         return self.assemble(terms, carries)
 
     def reachable(self) -> list[Equation]:
@@ -220,29 +228,44 @@ class _Adjoint:
         return [eq for eq in self.system.equations if eq.name in wanted and eq.value in self.active]
 
     def sweep(self, live: list[Equation]):
-        """Terms of every adjoint, by (name, position), and the carries, by the read they belong to."""
+        """Terms of every adjoint, by (name, position), the carries, by the read they belong to, and the rules' record.
+
+        A term is a pair: the uses it stands for, as pullbacks through whole equations, and what the rules made of them.
+        """
         roots = [(eq.value, read(self.adjoints[eq.name], eq.at)) for eq in reversed(live)]
-        found = vjp(roots, self.typing, self.active.__contains__)
+        found, rules = vjp(roots, self.typing, self.active.__contains__)
         held = holders(self.system)
-        terms: dict[tuple[str, tuple[Position, ...]], list[Node]] = {}
+        terms: dict[tuple[str, tuple[Position, ...]], list[tuple[Node, Node]]] = {}
         for name in self.outputs:
             at = self.main(name)
             seed = read(self.seeds[name], at) if self.seeds else const(1)
-            terms.setdefault((name, at), []).append(seed)
-        carries: dict[Node, Node] = {}
+            terms.setdefault((name, at), []).append((seed, seed))
+        carries: dict[Node, tuple[Node, Node]] = {}
         for n, g in found.items():
             if n.op is not READ:
                 continue
             name, at = n.params
             here = [p for p in at if not (p.base == "i" and not p.offset)]
+            term = self.uses(n, live), replaced(g, held)
             if not here or (len(here) == 1 and here[0].outside):  # at its own step, or at a defined end
-                terms.setdefault((name, at), []).append(_replaced(g, held))
+                terms.setdefault((name, at), []).append(term)
             else:
-                carries[n] = _replaced(g, held)
+                carries[n] = term
         for n in carries:  # what arrives from other steps stands last
-            for where, term in self.returns(n):
-                terms.setdefault((n.params[0], where), []).append(term)
-        return terms, carries
+            for where, carry in self.returns(n):
+                terms.setdefault((n.params[0], where), []).append((carry, carry))
+        return terms, carries, rules
+
+    def uses(self, n: Node, live: list[Equation]) -> Node:
+        """The cotangent of a read, as the sum over the equations that use it."""
+        return P.total(*(pullback(read(self.adjoints[eq.name], eq.at), read(eq.name, eq.at), n, self.typing)
+                         for eq in live if n in topological([eq.value])))
+
+    def stated(self, name: str, at: tuple[Position, ...], terms: Iterable[tuple[Node, Node]]) -> Equation:
+        """The adjoint equation that these terms make, and its step in the record."""
+        before, after = zip(*terms)
+        self.record.append(Step("uses", read(name, at), P.total(*before), P.total(*after)))
+        return Equation(name, at, self.record[-1].after)
 
     def main(self, name) -> tuple[Position, ...]:
         return tuple(Position(i) for i in self.system.axes[name])
@@ -298,9 +321,9 @@ class _Adjoint:
             own = {at: ts for (owner, at), ts in terms.items() if owner == name}
             main = self.main(name)
             for at in sorted(own, key=lambda at: at != main):
-                new.append(Equation(self.adjoints[name], at, P.total(*own[at])))
-        new += [Equation(self.carry_names[n], tuple(Position(p.index) for p in n.params[1] if p.base == "i"), g)
-                for n, g in carries.items()]
+                new.append(self.stated(self.adjoints[name], at, own[at]))
+        new += [self.stated(self.carry_names[n], tuple(Position(p.index) for p in n.params[1] if p.base == "i"), [term])
+                for n, term in carries.items()]
         gradients = {self.adjoints[n] for n in self.system.having("parameter", "input") if n in self.adjoints}
         carry_names = set(self.carry_names.values())
         recursions = [eq for eq in new if eq.name not in gradients and eq.name not in carry_names and not eq.end]
@@ -316,7 +339,7 @@ class _Adjoint:
         defined = {eq.name for eq in equations}
         adjoints = {name: adj for name, adj in self.adjoints.items() if adj in defined}
         return Derived(System(equations, self.axes, self.system.model, declarations), self.system, adjoints,
-                       dict(self.seeds))
+                       dict(self.seeds), {name: n for n, name in self.carry_names.items()}, tuple(self.record))
 
 
 def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
@@ -348,7 +371,7 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
     new = []
     for eq in system.equations:
         if eq.name in dots and eq.value in tangents:
-            new.append(Equation(dots[eq.name], eq.at, _replaced(tangents[eq.value], held)))
+            new.append(Equation(dots[eq.name], eq.at, replaced(tangents[eq.value], held)))
         elif eq.name in dots and not eq.end:
             new.append(Equation(dots[eq.name], eq.at, const(0)))
     seeds = {name: dots[name] for name in leaves}

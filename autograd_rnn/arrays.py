@@ -19,6 +19,7 @@ class Given:
 
     values: by name, one axis per index (T, J, ...), the batch where the name has one, components. ends: values just
     outside, by (name, position). extents: the longest of each index; lengths: each example's, where they differ.
+    offsets: the number of positions that came before, of a stretch; each example's, where they differ.
     """
 
     values: dict[str, np.ndarray]
@@ -28,7 +29,7 @@ class Given:
     dtype: np.dtype
     ends: dict = field(default_factory=dict)
     lengths: dict[str, np.ndarray] = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)
+    offsets: dict[str, int | np.ndarray] = field(default_factory=dict)
     lanes: int = 0
 
 

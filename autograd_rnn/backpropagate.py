@@ -18,7 +18,7 @@ from .equations import System
 from .errors import CellError
 from .evaluate import evaluate
 from .shapes import carry_over
-from .trace import Trace, at_end, end_key, inner
+from .trace import Trace, at_end, inner
 
 
 def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
@@ -37,8 +37,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     system, names = derived.system, derived.names
     seeds = {derived.seeds[name]: cotangent(forward, name, given_for) for name, given_for in (cotangents or {}).items()}
     leaves = [n for n in forward.system.having("parameter", "input") if n in names]
-    ends = [(n, end) for n, reached in forward.system.delayed.items() for end in sorted(reached)
-            if forward.system.roles[n] not in ("class", "noise", "const")]
+    ends = forward.system.beginnings
     keep = {names[n] for n in [*leaves, *(n for n, _ in ends)] if n in names} | set(outputs)
     sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
     full = replace(given, values={**given.values, **seeds}, sizes=sizes)
@@ -57,7 +56,8 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
             lengths = given.lengths.get(end.index)
             where = given.extents[end.index] + 1 if lengths is None else lengths + 1
         store = _store(forward, derived, stores, n)
-        gradients[end_key(n, end)] = np.array(at_end(forward.system, n, store, end.index, where, batched))
+        label = forward.system.gradient_label(n, end)
+        gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
     finite = np.isfinite(value) and all(np.isfinite(g).all() for g in gradients.values())
     if not finite:
         _explain(forward, derived, full)
@@ -106,7 +106,7 @@ def _explain(forward: Bound, derived: Derived, given) -> None:
         if found is None:
             continue
         name, at = found
-        where = ", ".join(f"{i} = {k + values.offsets.get(i, 0)}" for i, k in at.items())
+        where = ", ".join(f"{i} = {k}" for i, k in at.items())
         line = next((eq.line for eq in system.equations if eq.name == name and eq.line), None)
         role = forward.system.roles.get(name, what)
         fact = f"`{name}`{f' at {where}' if where else ''} is not finite (its role: {role})."

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from .arrays import Given
-from .equations import System, tokens_reduce
+from .equations import System
 from .errors import CellError
 from .graph import READ, Position, topological
 from .init import generator, lone_sizes
+from .stretch import stretch
+
+Ends = dict[tuple[str, tuple[Position, ...]], np.ndarray]
 
 
 @dataclass
@@ -42,13 +45,18 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
                 raise CellError(f"The size `{i}` is {params[i]!r}.", remedy="Give a whole number from 1.")
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
     known = _known_sizes(system, values)
-    batched, batch = _batch(system, values, initial or {})
+    ends, counts = _initial(system, initial or {})
+    batched, batch = _batch(system, values, ends)
     extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
-    ends, offsets, system = _ends(system, initial or {}, batched, batch)
+    offsets = {i: _offset(i, count, batch) for i, count in counts.items()}
+    system = _without(system, frozenset((eq.name, eq.at) for eq in system.equations if (eq.name, eq.at) in ends))
+    for i, before in offsets.items():
+        if np.any(before):
+            system = stretch(system, i, ends)
     values = {n: v for n, v in values.items() if n in system.axes}  # an overridden end may have been all that read it
     ragged = _lengths(system, lengths, extents, batch, batched)
     sizes = system.sizes({**{d: n for d, n in lone.items() if d not in system.model}, **known})
-    dtype = _dtype(system, values)
+    dtype = _dtype(system, values, ends)
     if noise is not None:
         _draw(system, values, noise, extents, sizes, batch if batched else None)
     missing = [name for name in system.given if name not in values]
@@ -64,16 +72,19 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
     arrays = {name: _array(system, name, values[name], extents, sizes, batch, batched, ragged, dtype)
               for name in system.given}
     given = Given(arrays, sizes, extents, batch, dtype, {}, ragged, offsets)
-    for (name, at), value in ends.items():
-        given.ends[name, at] = _end(system, name, at, value, given, batched)
+    given.ends = {key: _end(system, *key, value, given, batched) for key, value in ends.items()}
     return Bound(system, given, batched)
 
 
 def _known(system, params, inputs) -> dict:
     values = dict(params)
     for name, value in inputs.items():
+        array = numbers(value)
+        if array is not None and system.roles.get(name) == "parameter" and array.ndim > _rank(system, name):
+            raise _about(system, name, f"`{name}` is given as a sequence; in the text it has no index, so it is a "
+                         "parameter.", f"Write `{name}[t]` where it stands, or `{name}: input`.")
         if name in values:
-            raise CellError(f"`{name}` is given twice, in the parameters and as an argument.")
+            raise CellError(f"`{name}` is given twice, in the parameters and as an argument.", remedy="Give it once.")
         values[name] = value
     for name in values:
         if name not in system.given:
@@ -117,8 +128,9 @@ def _about(system: System, name: str, fact: str, remedy: str | None = None) -> C
     return CellError(fact, remedy=remedy)
 
 
-def _expected(system, name, batched) -> str:
-    axes = [i.upper() for i in system.axes[name]]
+def _expected(system, name, batched, at: tuple[Position, ...] | None = None) -> str:
+    """The shape of a name, or of its end at `at`, in words."""
+    axes = [i.upper() for i in system.axes[name]] if at is None else [p.index.upper() for p in at if p.base == "i"]
     batch = ["batch"] if batched and name in system.per_example else []
     return "(" + ", ".join([*axes, *batch, *map(str, system.shapes[name])]) + ")"
 
@@ -127,7 +139,7 @@ def _rank(system, name) -> int:
     return len(system.axes[name]) + len(system.shapes[name])
 
 
-def _batch(system, values, initial) -> tuple[bool, int]:
+def _batch(system, values, ends) -> tuple[bool, int]:
     """Batched means one more axis than the equations give; all inputs agree."""
     found: dict[str, int | None] = {}
     for name, array in values.items():
@@ -140,11 +152,11 @@ def _batch(system, values, initial) -> tuple[bool, int]:
             raise _about(system, name, f"`{name}` has shape {array.shape}: {array.ndim} axes.",
                          f"Expected {_expected(system, name, False)}, or {_expected(system, name, True)}.")
         found[name] = array.shape[len(system.axes[name])] if extra else None
-    for name, value in initial.items():  # a cell without inputs shows its batch here
+    for (name, _), value in ends.items():  # a cell without inputs shows its batch here
         if name in system.per_example and not found:
             lead = len(system.axes[name]) - 1
-            extra = np.ndim(value) - lead - len(system.shapes[name])
-            found[name] = np.shape(value)[lead] if extra == 1 else None
+            extra = value.ndim - lead - len(system.shapes[name])
+            found[name] = value.shape[lead] if extra == 1 else None
     sizes = set(found.values())
     if len(sizes) > 1:
         shown = ", ".join(f"`{n}` has " + ("none" if b is None else str(b)) for n, b in found.items())
@@ -176,6 +188,8 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
     for i in system.indices:
         if i not in extents:
             what = "Give `steps=`, the number of steps." if i not in system.model else f"Give the size `{i}` to init."
+            if i not in system.model and i != system.indices[0]:
+                what += f" If `{i}` counts layers or the like, declare it: `{i}: axis`."
             raise CellError(f"Nothing says how long `{i}` is.", remedy=what)
         if extents[i] < 1:
             raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.",
@@ -234,21 +248,22 @@ def _known_sizes(system, values) -> dict[str, int]:
                 if d != size:
                     raise _about(system, name, f"`{name}` has shape {array.shape}; its size {d} is fixed by the text.")
             elif sizes.setdefault(d, size) != size:
+                wanted = dict.fromkeys(_expected(system, name, batched) for batched in (False, True))
                 raise _about(system, name, f"`{name}` has shape {array.shape}: its size `{d}` is {size}, but in "
-                             f"`{source[d]}` it is {sizes[d]}.", f"Expected {_expected(system, name, False)} or "
-                             f"{_expected(system, name, True)} with one size for each name.")
+                             f"`{source[d]}` it is {sizes[d]}.",
+                             f"Expected {' or '.join(wanted)} with one size for each name.")
             source.setdefault(d, name)
     return sizes
 
 
-def _dtype(system, values) -> np.dtype:
+def _dtype(system, values, ends) -> np.dtype:
     """The parameters' dtype (the inputs' where there are none); complex as soon as anything is."""
     floats = [v.dtype for n, v in values.items() if system.roles[n] == "parameter" and v.dtype.kind in "fc"]
     floats = floats or [v.dtype for n, v in values.items() if v.dtype.kind in "fc"] or [np.dtype(np.float64)]
     dtype = np.result_type(*floats)
     if dtype == np.float16:
         raise CellError("The parameters are float16.", remedy="Use float32 or float64.")
-    if any(v.dtype.kind == "c" for v in values.values()):
+    if any(v.dtype.kind == "c" for v in (*values.values(), *ends.values())):
         dtype = np.result_type(dtype, np.complex64)
     return dtype
 
@@ -299,44 +314,49 @@ def _class_size(system, name, sizes) -> int | None:
     return None
 
 
-def _ends(system: System, initial: Mapping, batched: bool, batch: int):
-    """initial: name -> value just outside, "t" -> the number of steps that came before. Overridden ends are no
-    longer defined by their equations."""
-    ends: dict[tuple[str, tuple[Position, ...]], Any] = {}
-    offsets: dict[str, int] = {}
-    for name, value in initial.items():
-        if name in system.indices:
-            count = whole(value)
-            if count is None:
-                raise CellError(f"`{name}` in `initial` is {value!r}; it is the number of steps that came before.",
-                                remedy="Give a whole number from 0.")
-            offsets[name] = count
+def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
+    """initial -> the values just outside, and by index the number of positions that came before."""
+    ends: Ends = {}
+    counts = {}
+    for key, value in initial.items():
+        if key in system.indices:
+            counts[key] = value
             continue
-        reached = system.delayed.get(name)
-        if not reached:
-            raise CellError(f"`{name}` has no initial value: no equation reads it at another step.",
-                            remedy="Names with one: " + (", ".join(sorted(system.delayed)) or "none") + ".")
-        if len(reached) > 1:
-            raise CellError(f"`{name}` is read on both sides of its ends.", remedy="Define its ends in the text.")
-        (end,) = reached
-        ends[name, tuple(end if i == end.index else Position(i) for i in system.axes[name])] = numbers(value)
-    for i, offset in offsets.items():
-        inner = [n for n in system.reads if any(p.index == i and p.base != "i" for p in n.params[1])]
-        along = [n for n in system.nodes if n.op.fill is not None and n.params == (i,) and not tokens_reduce(n)]
-        if offset and along:
-            raise CellError(f"`{along[0].op.name}_{i}` runs along the whole sequence, of which this is a stretch.",
-                            remedy="Run the whole sequence at once.")
-        if offset and inner:
-            raise CellError(f"`{inner[0].params[0]}` is read at an end of the sequence, which a stretch of it does "
-                            "not have.",
-                            remedy="Run the whole sequence at once.")
-    overridden = [key for key in ends if any((eq.name, eq.at) == key for eq in system.equations)]
-    if overridden:
-        system = _without(system, frozenset(overridden))
-    return ends, offsets, system
+        if key not in system.initials:
+            several = [system.label(key, end) for end in system.delayed.get(key, ())]
+            if several:
+                raise CellError(f"`{key}` has several initial values: {', '.join(several)}.",
+                                remedy="Name each by its position.")
+            labels = sorted(system.label(name, end) for name, ends in system.delayed.items() for end in ends)
+            raise CellError(f"`{key}` has no initial value: no equation reads it at another step.",
+                            remedy="Names with one: " + (", ".join(labels) or "none") + ".")
+        name, end = system.initials[key]
+        at = system.outside(name, end)
+        array = numbers(value)
+        if array is None or array.dtype.kind not in "biufc":
+            raise CellError(f"The initial value of `{key}` holds no numbers.",
+                            remedy=f"Expected an array of shape {_expected(system, name, True, at)}.")
+        if (name, at) in ends:
+            raise CellError(f"The initial value of `{name}` is given twice.", remedy="Give it once.")
+        ends[name, at] = array
+    return ends, counts
+
+
+def _offset(i: str, count, batch: int) -> int | np.ndarray:
+    """How many positions came before: one number, or each example's own."""
+    number, array = whole(count), numbers(count)
+    if number is not None:
+        return number
+    if array is None or array.dtype.kind not in "iu" or array.shape != (batch,) or (array < 0).any():
+        raise CellError(f"`{i}` in `initial` is {count!r}; it is the number of steps that came before.",
+                        remedy=f"Give a whole number from 0, or one for each of the examples: here {batch}.")
+    return array.astype(np.int64)
 
 
 def _without(system: System, keys: frozenset) -> System:
+    """The system whose overridden ends are no longer defined by their equations."""
+    if not keys:
+        return system
     cache = system.__dict__.setdefault("_without", {})
     if keys not in cache:
         cache[keys] = system.without_end(keys)
@@ -348,9 +368,6 @@ def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in axes)
     shape = lead + ((given.batch,) if name in system.per_example else ()) + comps
-    if value is None or value.dtype.kind not in "biufc":
-        raise CellError(f"The initial value of `{name}` holds no numbers.",
-                        remedy=f"Expected an array of shape {shape}.")
     if system.roles[name] == "class" and value.dtype.kind not in "iu":
         raise CellError(f"The initial value of `{name}` is a class and has dtype {value.dtype}.")
     if value.shape == lead + comps and (not batched or value.shape != shape):

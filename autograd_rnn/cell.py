@@ -8,6 +8,7 @@ from __future__ import annotations
 import copyreg
 import inspect
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,15 @@ from .adjoint import loss_of, outputs_of, tangent
 from .backpropagate import adjoint_of, backpropagate
 from .bind import bind
 from .check import Report, check_gradients
+from .derivation import Derivation
+from .derivation.compare import Comparison
+from .derivation.grade import Grade, grade
 from .elaborate import elaborate
 from .equations import Equation, System
 from .errors import CellError
 from .evaluate import evaluate, plan
 from .graph import Primitive
-from .init import Rule, initialise
+from .init import Rule, biases, initialise
 from .order import rolled_graph
 from .primitives import PRIMITIVES
 from .printing.latex import latex
@@ -32,6 +36,7 @@ from .substitute import substitute
 from .tape import Tape
 from .trace import Trace
 from .unroll import Unrolled, symbolic
+from .untargeted import untargeted
 
 if TYPE_CHECKING:
     import networkx
@@ -64,7 +69,12 @@ class Cell:
         system, calls = elaborate(text, {k: c.system for k, c in cells.items()}, leaves)
         self.system: System = system
         for prefix, key in calls.items():  # a called cell brings its own initialisation
-            self._rules.update({f"{prefix}_{n}": rule for n, rule in cells[key]._rules.items()})
+            callee = cells[key]
+            weights = {*callee.parameters} - biases(callee.system) if "default" in callee._rules else ()
+            rules = dict(callee._rules)
+            for n in weights:
+                rules.setdefault(n, callee._rules["default"])
+            self._rules.update({f"{prefix}_{n}": rule for n, rule in rules.items()})
         plan(self.system)  # contradictions of shapes and cycles are found here, not at the first run
 
     @classmethod
@@ -114,7 +124,8 @@ class Cell:
         """The loss, or where there is none the variables that nothing reads at their own step."""
         if self._shown is not None:
             read = {n.params[0] for n in self.system.reads}
-            return tuple(n for n in self.system.defined_in_order if n in self._shown and n not in read)
+            unread = tuple(n for n in self.system.defined_in_order if n in self._shown and n not in read)
+            return unread or tuple(n for n in outputs_of(self.system) if n in self._shown)
         return (self.loss,) if self.loss else outputs_of(self.system)
 
     @property
@@ -158,8 +169,20 @@ class Cell:
     def initialised(self, **rules: Rule) -> Cell:
         """The same cell, whose `init` fills the named parameters by a number or by `rule(rng, shape)`.
 
-        `default` names the rule of all parameters that are not named.
+        `default` names the rule of all parameters that are neither named nor biases. The rules belong to this object;
+        the text has none, so `Cell(str(cell))` and a cell that `learn.load` reads from a file have the usual ones.
+
+        >>> Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)").initialised(b=1.0).init(x=1, h=2)["b"]
+        array([1., 1.])
         """
+        for name, rule in rules.items():
+            if name != "default" and name not in self.parameters:
+                near = get_close_matches(name, self.parameters, 1)
+                raise CellError(f"`{name}` is no parameter of this cell.", remedy=(
+                    f"Did you mean `{near[0]}`? " if near else "") + "Parameters: " + ", ".join(self.parameters) + ".")
+            if not callable(rule) and not (np.ndim(rule) == 0 and np.asarray(rule).dtype.kind in "biuf"):
+                raise CellError(f"The rule for `{name}` is neither a number nor a function.",
+                                remedy="Give a number, or a function of (rng, shape).")
         cell = Cell(self.text, self.name, **self._called)
         cell._rules = {**self._rules, **rules}
         return cell
@@ -185,22 +208,45 @@ class Cell:
         Inputs are time-major (T, batch, size), or (T, size) without a batch. initial: values just before the first
         step, by name, and "t", the number of steps that came before. lengths: each example's, at most T; padding
         changes nothing. steps: T, where no input tells. noise: a seed or Generator for noise not given, or "mean".
+
+        An input that leads to nothing but the loss, a target, may be left out: so is the loss then, and all on the way
+        to it; reading those from the trace raises CellError.
+
+        >>> cell = Cell("y[t] = W @ x[t]\\nL = sum_t(cross_entropy(y[t], k[t]))")
+        >>> cell.run({"W": np.eye(2)}, x=[[1.0, 2.0]])["y"]
+        array([[1., 2.]])
         """
-        bound = bind(self.system, params, inputs, initial, lengths, steps, noise)
+        system, left_out = self._without_targets(params, inputs)
+        if left_out:
+            params, inputs = ({n: v for n, v in given.items() if n in system.given or n not in self.system.given}
+                              for given in (params, inputs))
+            unread = {*self.system.initials} - {*system.initials}
+            initial = {n: v for n, v in initial.items() if n not in unread} if isinstance(initial, Mapping) else initial
+        bound = bind(system, params, inputs, initial, lengths, steps, noise)
         stores = evaluate(bound.system, bound.given)
-        return Trace(bound.system, bound.given, stores, bound.batched)
+        return Trace(bound.system, bound.given, stores, bound.batched, left_out)
+
+    def _without_targets(self, params, inputs) -> tuple[System, dict[str, str]]:
+        """The system that a run with these arrays takes, and what it leaves out."""
+        if not isinstance(params, Mapping) or any(n not in self.system.given for n in inputs):
+            return self.system, {}  # `bind` says what is wrong, and what a misspelt name may have stood for
+        missing = [n for n in self.system.having("input", "class") if n not in inputs and n not in params]
+        return untargeted(self.system, self.loss, missing) if missing else (self.system, {})
 
     def step(self, params: Mapping, state: Mapping | None = None, noise=None, **inputs) -> tuple[dict, dict]:
         """One step with carried state: (every value of the step, the state to hand to the next).
 
-        Inputs are (batch, size) or (size,). `state` is what the previous step gave, None at the start.
+        Inputs are (batch, size) or (size,); targets may be left out, as in `run`. `state` is what the previous step
+        gave, None at the start. A cell that reads ahead of its step, or runs over two data indices (time and source
+        positions, say), cannot be stepped.
         """
-        for n in self.system.reads:
+        system, _ = self._without_targets(params, inputs)
+        for n in system.reads:
             for p in n.params[1]:
-                if p.index not in self.system.model and (p.base == "T" or p.offset > 0):
+                if p.index not in system.model and (p.base == "T" or p.offset > 0):
                     raise CellError(f"`{n.params[0]}` is read ahead of its step, at `{p}`: the cell cannot be stepped.",
                                     remedy="Run the whole sequence.")
-        data = [i for i in self.system.indices if i not in self.system.model]
+        data = [i for i in system.indices if i not in system.model]
         if len(data) != 1:
             raise CellError(f"The cell runs over {len(data)} data indices and cannot be stepped.",
                             remedy="Run the whole sequence.")
@@ -298,8 +344,7 @@ class Cell:
         dx[t] = da_h[t]
         dh[0] = dh_tm1[1]
         """
-        unit = outputs is None and self.loss is not None
-        names = tuple(self.outputs if outputs is None else outputs)
+        unit, names = self._ends(outputs)
         derived = adjoint_of(self.system, names, unit)
         new = set(derived.system.defined) - {eq.name for eq in derived.forward.equations}
         return Cell._of(derived.system, f"backward of {self.name}" if self.name else None, new, self._called)
@@ -314,6 +359,49 @@ class Cell:
         derived = tangent(self.system, wrt)
         new = set(derived.system.defined) - {eq.name for eq in derived.forward.equations}
         return Cell._of(derived.system, f"tangent of {self.name}" if self.name else None, new, self._called)
+
+    def _ends(self, outputs: Iterable[str] | None) -> tuple[bool, tuple[str, ...]]:
+        """Whether a loss is differentiated, and the names that cotangents start from."""
+        return outputs is None and self.loss is not None, tuple(self.outputs if outputs is None else outputs)
+
+    def derivation(self, outputs: Iterable[str] | None = None) -> Derivation:
+        """Backpropagation through time, derived: every step with its rule, printed and proved.
+
+        What `backward` gives, with the record of how it came about: `.steps`, `.latex()`, `.text()`, `.html()`,
+        `.sympy()`, and `.check()`, which proves every step. Its size is that of the cell, whatever T.
+
+        >>> derivation = Cell("h[t] = tanh(U @ h[t-1] + x[t])").derivation()
+        >>> print(derivation.text("dh"))
+        dh[t] = Δ_h[t] + dh[t]⟨t+1⟩                                                  the sum of its uses
+              = Δ_h[t] + Uᵀ da_h[t+1]                                          what arrives, written out
+        dh[0] = dh[0]⟨1⟩                                                             the sum of its uses
+              = Uᵀ da_h[1]                                                     what arrives, written out
+        <BLANKLINE>
+        >>> derivation.check().ok
+        True
+        """
+        unit, names = self._ends(outputs)
+        return Derivation(adjoint_of(self.system, names, unit), names, self.name)
+
+    def grade(self, text: str, outputs: Iterable[str] | None = None) -> Grade:
+        """A student's backward equations, in the notation of `backward`, each judged in any algebraically equal form.
+
+        Every line is judged with the true values of the names on its right; sums over the batch may be left out. The
+        result prints as a table; `.ok`, `.lines` and `.missing` say the same.
+
+        >>> print(Cell("h[t] = tanh(U @ h[t-1] + x[t])").grade('''
+        ... dh[t] = Delta_h[t] + U.T @ da_h[t+1]
+        ... da_h[t] = dh[t] * (1 - h[t]) * (1 + h[t])
+        ... dU = sum_t(outer(h[t-1], da_h[t]))'''))
+           2  right       dh[t] = Delta_h[t] + U.T @ da_h[t+1]
+           3  right       da_h[t] = dh[t] * (1 - h[t]) * (1 + h[t])
+           4  transpose   dU = sum_t(outer(h[t-1], da_h[t]))
+                          `outer(h[t-1], da_h[t])` should be `outer(da_h[t], h[t-1])`
+                          for instance dU, component 1,2, is 0.5617 by this line and -0.8267 in truth
+              not given   dx[t], dh[0]
+              in all      2 of 3 lines right
+        """
+        return grade(self.derivation(outputs), text)
 
     # --- printed -------------------------------------------------------------------------------------------------
 
@@ -369,7 +457,8 @@ class Cell:
         return tuple(eq for eq in self.system.equations if shown is None or eq.name in shown)
 
     def __repr__(self):
-        return f"<Cell {self.name or ''}: {', '.join(self.states) or 'no states'} from {', '.join(self.inputs)}>"
+        name = f" {self.name}" if self.name else ""
+        return f"<Cell{name}: {', '.join(self.states) or 'no states'} from {', '.join(self.inputs) or 'no inputs'}>"
 
     def __eq__(self, other):
         return isinstance(other, Cell) and self.system == other.system
@@ -379,6 +468,25 @@ class Cell:
 
     def __reduce__(self):
         return _rebuilt, (self.text, self.name, self._called, self._rules, self._shown)
+
+
+def compare(first: Cell, second: Cell) -> Comparison:
+    """What differs between two cells, forward and backward, as equations matched by their names.
+
+    >>> rnn = Cell("h[t] = tanh(U @ h[t-1] + x[t])", name="rnn")
+    >>> print(compare(rnn, Cell("h[t] = tanh(U @ h[t-1])", name="free")))
+    Forward
+    -------
+    rnn   a_h[t] = U h[t-1] + x[t]
+    free  a_h[t] = U h[t-1]
+    <BLANKLINE>
+    Backward
+    --------
+    rnn   dx[t] = da_h[t]
+    free  -
+    <BLANKLINE>
+    """
+    return Comparison(first.derivation(), second.derivation())
 
 
 def _reduced(system: System):

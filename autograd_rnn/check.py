@@ -18,10 +18,10 @@ from .backpropagate import adjoint_of, backpropagate, cotangent
 from .bind import Bound, bind
 from .equations import System
 from .evaluate import evaluate
-from .graph import Node, Position, node
+from .graph import Node, node
 from .shapes import carry_over
 from .tape import Tape
-from .trace import end_key, inner
+from .trace import inner
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -229,18 +229,15 @@ class _Problem:
         ends = {}
         for name in self.system.having("parameter", "input"):
             shapes[name] = given.values[name].shape
-        for name, reached in self.system.delayed.items():
-            if self.system.roles[name] in ("class", "noise", "const"):
+        for name, end in self.system.beginnings:
+            at = self.system.outside(name, end)
+            if any((eq.name, eq.at) == (name, at) for eq in self.system.equations):
                 continue
-            for end in reached:
-                at = tuple(end if i == end.index else Position(i) for i in self.system.axes[name])
-                if any((eq.name, eq.at) == (name, at) for eq in self.system.equations):
-                    continue
-                shape = tuple(given.extents[i] for i in self.system.axes[name] if i != end.index)
-                shape += (given.batch,) if name in self.system.per_example else ()
-                shape += tuple(d if isinstance(d, int) else given.sizes[d] for d in self.system.shapes[name])
-                ends[name, at] = np.broadcast_to(given.ends.get((name, at), np.zeros((), given.dtype)), shape)
-                shapes[name, at] = shape
+            shape = tuple(given.extents[i] for i in self.system.axes[name] if i != end.index)
+            shape += (given.batch,) if name in self.system.per_example else ()
+            shape += tuple(d if isinstance(d, int) else given.sizes[d] for d in self.system.shapes[name])
+            ends[name, at] = np.broadcast_to(given.ends.get((name, at), np.zeros((), given.dtype)), shape)
+            shapes[name, at] = shape
         for key, shape in shapes.items():
             targets += [(key, where) for where in np.ndindex(*shape)]
         weight = sum(int(np.prod(shape)) for shape in shapes.values()) + 1
@@ -255,7 +252,10 @@ class _Problem:
         return {self.label(key): self.unbatched(key, array) for key, array in results.items()}
 
     def label(self, key) -> str:
-        return key if isinstance(key, str) else end_key(key[0], next(p for p in key[1] if p.outside))
+        if isinstance(key, str):
+            return key
+        name, at = key
+        return self.system.gradient_label(name, next(p for p in at if p.outside))
 
     def unbatched(self, key, array):
         name = key if isinstance(key, str) else key[0]

@@ -94,15 +94,17 @@ class Elaboration:
                     places.setdefault(n.id, []).append((line, n, []))
         for name, seen in places.items():
             line, n, _ = seen[0]
-            if name in self.indices or name in self.extents:
-                what = "an index" if name in self.indices else f"the extent of the index `{self.extents[name]}`"
-                raise line.error(f"`{name}` is {what} and cannot also be a variable.", n, "Rename one of them.")
+            self.refuse_index(line, n, name)
             widest = max((axes for _, _, axes in seen), key=len)
             for line, n, axes in seen:
+                shown = ",".join(a or "..." for a in widest)
+                if not axes and widest:
+                    raise line.error(f"`{name}` stands here without its index, elsewhere as `{name}[{shown}]`.", n,
+                                     f"Write `{name}[{shown}]`, or for the step before `{name}[{shown}-1]`."
+                                     if len(widest) == 1 else f"Write `{name}[{shown}]`.")
                 if len(axes) != len(widest):
-                    shown = ",".join(a or "..." for a in widest)
                     raise line.error(f"`{name}` stands here with {len(axes)} indices, elsewhere with {len(widest)}.", n,
-                                     f"Write `{name}[{shown}]` everywhere." if widest else None)
+                                     f"Write `{name}[{shown}]` everywhere.")
             resolved = []
             for k in range(len(widest)):
                 named = [(line, n, axes[k]) for line, n, axes in seen if axes[k]]
@@ -118,6 +120,15 @@ class Elaboration:
                 raise line.error(f"`{name}` runs over the same index twice.", n,
                                  "Declare a second index with the same size, like `j: axis`.")
             self.axes[name] = tuple(resolved)
+
+    def refuse_index(self, line, n, name: str) -> None:
+        """A name is an index, the extent of one, or a variable."""
+        if name in self.indices:
+            raise line.error(f"`{name}` is an index and cannot also be a variable.", n, "Rename one of them.")
+        if name in self.extents:
+            of = self.extents[name]
+            raise line.error(f"`{name}` is the extent of the index `{of}` and cannot also be a variable.", n,
+                             "The extent of an index is its capital: rename the variable or the index.")
 
     def axis_of(self, line, raw) -> str | None:
         names = [n for n in ast.walk(raw) if isinstance(n, ast.Name)]
@@ -160,19 +171,17 @@ class Elaboration:
             if isinstance(call, ast.Call) and call.func.id in self.cells:
                 inline(self, d, self.cells[call.func.id])
                 continue
+            name, at = self.target(d, d.targets[0])
+            value = Reader(self, d.line, {p.index for p in at if p.base == "i"}).node(d.expression)
             if len(d.targets) > 1:
                 raise d.line.error("Only a cell's call defines several names at once.", d.targets[0],
                                    "Write one line for each name.")
-            name, at = self.target(d, d.targets[0])
-            self.define(Equation(name, at, Reader(self, d.line, {p.index for p in at if p.base == "i"}).node(
-                d.expression), d.line))
+            self.define(Equation(name, at, value, d.line))
         return self.finish()
 
     def target(self, d: Definition, target) -> tuple[str, tuple[Position, ...]]:
         name, at = self.positions(d.line, target)
-        if name in self.indices or name in self.extents:
-            raise d.line.error(f"`{name}` is an index, or its extent, and cannot also be a variable.", target,
-                               "Rename one of them.")
+        self.refuse_index(d.line, target, name)
         if name in self.cells or name in self.leaves or name in self.parsed.functions:
             raise d.line.error(f"`{name}` is a function here and cannot be a variable.", target, "Rename one of them.")
         for p in at:

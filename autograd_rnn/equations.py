@@ -131,20 +131,58 @@ class System:
         return self.having("input", "class", "noise", "const", "parameter")
 
     @cached_property
-    def delayed(self) -> dict[str, set[Position]]:
-        """The outside ends over data indices that each name is read at by a shift: `h[t-1]` reaches `h[0]`."""
+    def delayed(self) -> dict[str, tuple[Position, ...]]:
+        """The outside ends over data indices that each name is read at by a shift: `h[t-1]` reaches `h[0]`.
+
+        They stand in the order of the name's indices, 0 before T+1.
+        """
         found: dict[str, set[Position]] = {}
         for n in self.reads:
             for p in n.params[1]:
                 if p.base == "i" and p.offset and p.index not in self.model:
                     found.setdefault(n.params[0], set()).add(
                         Position(p.index, "1", -1) if p.offset < 0 else Position(p.index, "T", 1))
-        return found
+        return {name: tuple(sorted(ends, key=lambda p: (self.axes[name].index(p.index), p.base)))
+                for name, ends in found.items()}
 
     @cached_property
-    def carried(self) -> dict[str, str]:
-        """Names handed from one stretch of a sequence to the next, and the index they are handed along."""
-        return {name: end.index for name, ends in self.delayed.items() for end in sorted(ends) if end.base == "1"}
+    def time(self) -> str | None:
+        """The index along which a sequence goes on from stretch to stretch: `t`, or else the first data index."""
+        data = [i for i in self.indices if i not in self.model]
+        return "t" if "t" in data else data[0] if data else None
+
+    @cached_property
+    def carried(self) -> dict[str, Position]:
+        """Names handed from one stretch of a sequence to the next, and the end they are handed to."""
+        return {name: end for name, ends in self.delayed.items() for end in ends
+                if end.index == self.time and end.base == "1"}
+
+    @cached_property
+    def beginnings(self) -> tuple[tuple[str, Position], ...]:
+        """The ends that have a gradient."""
+        return tuple((name, end) for name, ends in self.delayed.items() for end in ends
+                     if self.roles[name] not in ("class", "noise", "const"))
+
+    def outside(self, name: str, end: Position) -> tuple[Position, ...]:
+        """An end of one index where the name's others are open: h[0,j]."""
+        return tuple(end if i == end.index else Position(i) for i in self.axes[name])
+
+    def label(self, name: str, end: Position) -> str:
+        """What a value just outside is called: by its name, or, of several, by its position: "h[0,j]"."""
+        return name if len(self.delayed[name]) == 1 else self._placed(name, end)
+
+    def gradient_label(self, name: str, end: Position) -> str:
+        """What its gradient is called: "h[0]", or "hb[T+1]" for a sweep from the right; of several, "h[0,j]"."""
+        return f"{name}[{end}]" if len(self.delayed[name]) == 1 else self._placed(name, end)
+
+    def _placed(self, name: str, end: Position) -> str:
+        return f"{name}[{','.join(map(str, self.outside(name, end)))}]"
+
+    @cached_property
+    def initials(self) -> dict[str, tuple[str, Position]]:
+        """What `initial` may name: every end by its position, and a name's only end by the name."""
+        return {key: (name, end) for name, ends in self.delayed.items() for end in ends
+                for key in (self._placed(name, end), self.label(name, end))}
 
     @cached_property
     def per_example(self) -> frozenset[str]:
@@ -236,7 +274,8 @@ class System:
                 shape = self.shapes.get(name)
                 if shape is not None and len(shape) == 1 and shape[0] == size:
                     continue
-                raise CellError(f"`{name}` names no size of this cell.", remedy="Sizes: " + ", ".join(
+                axis = f"If `{name}` counts layers or the like, declare it: `{name}: axis`. " * (name in self.indices)
+                raise CellError(f"`{name}` names no size of this cell.", remedy=f"{axis}Sizes: " + ", ".join(
                     sorted({*self.inferred.aliases, *self.model})) + ".")
             if key.isdigit():
                 if int(key) != size:
@@ -252,8 +291,20 @@ class System:
     def without_end(self, keys: Iterable[tuple[str, tuple[Position, ...]]]) -> System:
         """The system whose ends `keys` are given from outside instead of defined."""
         drop = set(keys)
-        return System([eq for eq in self.equations if (eq.name, eq.at) not in drop], self.axes, self.model,
-                      self.declarations)
+        return self.keeping(eq for eq in self.equations if (eq.name, eq.at) not in drop)
+
+    def keeping(self, equations: Iterable[Equation]) -> System:
+        """The system of some of these equations; numbers and fixed sizes that the others imply are declared instead."""
+        some = tuple(equations)
+        gone = _names(self.equations) - _names(some)
+        declarations = dict(self.declarations)
+        for name, shape in self.shapes.items():
+            declared = declarations.get(name)
+            if (declared is None or declared.shape is None) and all(isinstance(d, int) for d in shape):
+                kind = "input" if self.roles[name] in ("input", "class") else "parameter"
+                declarations[name] = Declaration(name, kind, shape, None, Line(f"{name}: {shape}", 0))
+        axes = {name: indices for name, indices in self.axes.items() if name not in gone}
+        return System(some, axes, self.model, declarations)
 
     def __eq__(self, other):
         return isinstance(other, System) and set(self.equations) == set(other.equations) and (
@@ -261,6 +312,13 @@ class System:
 
     def __hash__(self):
         return hash(frozenset(self.equations))
+
+
+def _names(equations: Iterable[Equation]) -> set[str]:
+    """The names that equations define or read."""
+    equations = tuple(equations)
+    return {eq.name for eq in equations} | {
+        n.params[0] for n in topological(eq.value for eq in equations) if n.op is READ}
 
 
 def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) -> frozenset[str]:

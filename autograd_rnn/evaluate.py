@@ -268,19 +268,14 @@ class _Plan:
         if n.op is INDEX:
             def position(run, values, at):
                 k = np.asarray(at[i]) if i in fixed else np.arange(1, run.given.extents[i] + 1)
-                k = (k + run.given.offsets.get(i, 0)).astype(run.real)
-                values[n] = k if model else k[..., None]
+                values[n] = ((k if model else k[..., None]) + run.given.offsets.get(i, 0)).astype(run.real)
 
             return position
 
         def extent(run, values, at):
             given = run.given
-            longest = given.extents[i] + given.offsets.get(i, 0)
-            if model:
-                values[n] = np.asarray(longest, run.real)
-            else:
-                lengths = given.lengths[i] + given.offsets.get(i, 0) if i in given.lengths else longest
-                values[n] = np.broadcast_to(np.asarray(lengths, run.real), (given.batch,))
+            extents = np.asarray(given.lengths.get(i, given.extents[i]), run.real)
+            values[n] = extents if model else np.broadcast_to(extents, (given.batch,))
 
         return extent
 

@@ -7,11 +7,28 @@ jvp. Whatever an operand does not vary with (an index, the batch, components und
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from . import primitives as P
 from . import signature
 from .equations import BATCH, System, free_indices
-from .graph import CONST, READ, Node, Position, node, option, read, rewrite, topological
+from .graph import CONST, READ, Node, Position, Primitive, node, option, read, rewrite, topological
+
+# (dy/dx)' g, before any rule has worked it out: what a step of the record starts from. Never evaluated as it stands.
+PULLBACK = Primitive("pullback", shape="_, _, s -> s",
+                     latex=r"\left(\frac{{\partial {1:3}}}{{\partial {2:3}}}\right)^{{\top}} {0:3}")
+
+
+class Step(NamedTuple):
+    """One step of a derivation: `after` is `before`, by `rule`, the name of a primitive or of what was done there.
+
+    site: the operation that the rule was applied to, or the variable whose equation this is.
+    """
+
+    rule: str
+    site: Node
+    before: Node
+    after: Node
 
 
 class Typing:
@@ -55,8 +72,10 @@ def fit(cotangent: Node, to: Node, typing: Typing, over: frozenset[str] = frozen
     return cotangent
 
 
-def vjp(cotangents: Iterable[tuple[Node, Node]], typing: Typing, active: Callable[[Node], bool]) -> dict[Node, Node]:
-    """Cotangents of all active nodes below the roots, from (root, cotangent) pairs."""
+def vjp(cotangents: Iterable[tuple[Node, Node]], typing: Typing, active: Callable[[Node], bool]
+        ) -> tuple[dict[Node, Node], list[Step]]:
+    """Cotangents of all active nodes below the roots, from (root, cotangent) pairs, and each rule's use on the way."""
+    record: list[Step] = []
     waiting: dict[Node, list[Node]] = {}
     for root, g in cotangents:
         waiting.setdefault(root, []).append(fit(g, root, typing))
@@ -70,10 +89,19 @@ def vjp(cotangents: Iterable[tuple[Node, Node]], typing: Typing, active: Callabl
         found[n] = g
         if n.op.vjp is None or not n.args:
             continue
+        sent: dict[Node, list[Node]] = {}
         for a, part in zip(n.args, n.op.vjp(g, n, *n.args), strict=True):
             if part is not None and active(a):
-                waiting.setdefault(a, []).append(_returned(n, a, part, typing))
-    return found
+                sent.setdefault(a, []).append(_returned(n, a, part, typing))
+        for a, parts in sent.items():
+            record.append(Step(n.op.name, n, pullback(g, n, a, typing), P.total(*parts)))
+            waiting.setdefault(a, []).append(record[-1].after)
+    return found, record
+
+
+def pullback(g: Node, y: Node, x: Node, typing: Typing) -> Node:
+    """(dy/dx)' g, summed over what x does not vary with."""
+    return fit(node(PULLBACK, g, y, x), x, typing)
 
 
 def _returned(n: Node, a: Node, part: Node, typing: Typing) -> Node:
@@ -108,7 +136,7 @@ def jvp(n: Node, tangents: dict[Node, Node], typing: Typing) -> Node | None:
         for m in topological([part]):
             if any(x in linear for x in m.args):
                 linear.add(m)
-        back = vjp([(part, fit(tangents[a], part, typing, typing.free(a)))], typing, linear.__contains__)
+        back, _ = vjp([(part, fit(tangents[a], part, typing, typing.free(a)))], typing, linear.__contains__)
         if g in back:
             terms.append(back[g])
     if not terms:

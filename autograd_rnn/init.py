@@ -89,19 +89,31 @@ def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Ma
     found = system.sizes(known)
     rng = generator(seed, "seed")
     zero = biases(system)
+    _refuse_unknown(system, found)
     params: dict[str, np.ndarray] = {}
     for name in system.having("parameter"):
-        missing = [d for d in system.shapes[name] if isinstance(d, str) and d not in found]
-        missing += [i for i in system.axes[name] if i not in found]
-        if missing:
-            others = [n for n in system.inferred.aliases.get(missing[0], ()) if n != missing[0]][:4]
-            also = f" (or by any of {', '.join(others)})" if others else ""
-            raise CellError(f"The size `{missing[0]}` is not known; `{name}` needs it.",
-                            remedy=f"Give it by name{also}: init({missing[0]}=...).")
         shape = tuple(found[i] for i in system.axes[name]) + tuple(
             d if isinstance(d, int) else found[d] for d in system.shapes[name])
         rule = rules.get(name, 0.0 if name in zero else rules.get("default", fan_in))
-        value = rule(rng, shape) if callable(rule) else np.full(shape, rule)
-        params[name] = np.asarray(value, dtype)
+        value = np.asarray(rule(rng, shape) if callable(rule) else np.full(shape, rule))
+        if value.shape != shape or value.dtype.kind not in "biuf":
+            raise CellError(f"The rule for `{name}` gives shape {value.shape} and dtype {value.dtype}.",
+                            remedy=f"Expected numbers of shape {shape}.")
+        params[name] = value.astype(dtype)
     lone = {i: np.asarray(found[i]) for i in lone_sizes(system) if i in found}
     return {**params, **{n: v.astype(dtype) for n, v in constants.items()}, **lone}
+
+
+def _refuse_unknown(system: System, found: Mapping[str, int]) -> None:
+    """The sizes that parameters need and nothing fixes, all at once."""
+    missing: dict[str, list[str]] = {}
+    for name in system.having("parameter"):
+        for d in (*system.axes[name], *system.shapes[name]):
+            if isinstance(d, str) and d not in found:
+                missing.setdefault(d, []).append(name)
+    if not missing:
+        return
+    facts = [f"The size `{d}` is not known; `{names[0]}` needs it." for d, names in missing.items()]
+    others = {d: [n for n in system.inferred.aliases.get(d, ()) if n != d][:4] for d in missing}
+    also = "".join(f" `{d}` may go by any of {', '.join(names)}." for d, names in others.items() if names)
+    raise CellError(" ".join(facts), remedy=f"Give by name: init({', '.join(f'{d}=...' for d in missing)}).{also}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import keyword
+import operator
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from .errors import CellError
@@ -18,10 +20,26 @@ LONGEST_LINE = 20_000
 MOST_LINES = 5_000
 DEEPEST = 40
 LARGEST_EXPONENT = 10**6
+LARGEST = 1e300
 
 KINDS = ("axis", "input", "parameter", "const", "noise", "bernoulli")
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**", ast.MatMult: "@"}
+ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+              ast.Mod: operator.mod, ast.Pow: operator.pow}
 RELATIONS = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
+
+# What people write from habit: what a paper prints and its ASCII, a word of Python's and what stands for it here.
+SPELLINGS = {"−–—": "-", "⊙∘·⋅×∗": "*", "⊗": "outer(a, b)", "÷∕": "/", "≤": "<=", "≥": ">=", "≠": "!=", "²": "**2",
+             "³": "**3", "ᵀ⊤": ".T", "√": "sqrt", "∑Σ": "sum_t", "σ": "sigmoid", "λ": "lambda_", "\u00a0": " "}
+WORDS = {
+    **dict.fromkeys(("if", "else"), "For `x if c else y` write `where(c, x, y)`."),
+    "and": "For both of two conditions write their product: `(a < b) * (b < c)`.",
+    "or": "For either of two conditions write `maximum(a < b, b < c)`.",
+    "not": "For the opposite of a condition write the other comparison, or `1 - c`.",
+    **dict.fromkeys(("for", "in"), "For a sum over an index write `sum_j(...)`; as a name, append an underscore."),
+    "True": "Write `1`.", "False": "Write `0`.", "None": "Leave it out.",
+}
+NO_OPERATOR = re.compile(r"\w\s+(?=\w)|[\])]\s*(?=\w)|\b\d+(?=[A-Za-z_])(?![eE][-+\d])")  # linear on any text
 
 
 @dataclass(frozen=True)
@@ -159,7 +177,8 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
                         remedy="Name a part of it in a line of its own.")
     for k, c in enumerate(text):
         if ord(c) > 126 or ord(c) < 32:
-            raise line.error(f"The character {c!r} has no meaning here.", start + k, "Names are ASCII: write `alpha`.")
+            called = unicodedata.name(c, "unnamed").lower()
+            raise line.error(f"The character {c!r} ({called}) has no meaning here.", start + k, _spelling(c, called))
         if c in "'\"\\;{}$?!`~&|^:" and not (c == "!" and text[k + 1:k + 2] == "="):
             raise line.error(f"`{c}` has no meaning in an expression.", start + k,
                              "An expression has names, numbers, + - * / @ % **, comparisons, calls and brackets.")
@@ -170,12 +189,18 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
         raise line.error("An expression is missing here.", start, "Write `name = expression`.")
     for word in re.finditer(r"[A-Za-z_]\w*", text):
         if keyword.iskeyword(word.group()):
-            raise line.error(f"`{word.group()}` is a word of Python's own and cannot be a name.",
-                             start + word.start(), f"Rename it, for instance to `{word.group()}_`.")
+            raise line.error(f"`{word.group()}` is a word of Python's own and has no meaning here.",
+                             start + word.start(), WORDS.get(word.group(), f"As a name write `{word.group()}_`."))
     lead = _indent(text)
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
+        gap = NO_OPERATOR.search(text)
+        if gap:
+            follows = re.findall(r"\w+", text[gap.end():])[0][:40]
+            raise line.error(f"This is not an expression: no operator stands before `{follows}`.",
+                             start + gap.end(), "Write `@` between a matrix and a vector, `*` between numbers or "
+                             "component by component: `W @ x[t]`, `z[t] * h[t-1]`.") from None
         at = start + lead + max((error.offset or 1) - 1, 0)
         raise line.error(f"This is not an expression: {error.msg}.", min(at, len(line.source)),
                          "Complete it: operators stand between two operands, brackets come in pairs.") from None
@@ -188,7 +213,42 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
             n.end_col_offset += start + lead
     for n in ast.walk(tree):
         _allow(line, n)
+    _finite(line, tree)
     return tree
+
+
+def _spelling(c: str, called: str) -> str:
+    """How a character that is not ASCII is written here."""
+    ascii = next((ascii for characters, ascii in SPELLINGS.items() if c in characters), None)
+    if ascii is None and called.startswith("greek"):
+        ascii = called.split(" with ")[0].split()[-1]
+    return f"Write `{ascii}`." if ascii else "Names are ASCII: write `alpha`."
+
+
+def _finite(line: Line, tree: ast.expr) -> None:
+    """Numbers that meet numbers stay numbers: `1/0` and `2**5000` are slips."""
+    values: dict[ast.AST, float] = {}
+    for n in reversed([*ast.walk(tree)]):  # operands before what is made of them
+        match n:
+            case ast.Constant():
+                values[n] = float(n.value)
+            case ast.UnaryOp() if n.operand in values:
+                values[n] = -values[n.operand] if isinstance(n.op, ast.USub) else values[n.operand]
+            case ast.BinOp(op=ast.Div() | ast.Mod()) if values.get(n.right) == 0:
+                raise line.error("A division by zero stands here.", n.right, "Divide by something else.")
+            case ast.BinOp() if n.left in values and n.right in values and type(n.op) in ARITHMETIC:
+                try:
+                    values[n] = ARITHMETIC[type(n.op)](values[n.left], values[n.right])
+                except (OverflowError, ZeroDivisionError):
+                    raise _no_number(line, n) from None
+                if isinstance(values[n], complex) or not abs(values[n]) <= LARGEST:
+                    raise _no_number(line, n)
+
+
+def _no_number(line: Line, n: ast.expr) -> CellError:
+    shown = line.source[n.col_offset:n.end_col_offset]
+    return line.error(f"`{shown[:40]}` is not a number that can stand here.", n,
+                      "Numbers are real and below 1e300, like `2`, `0.5` or `1e-3`.")
 
 
 def _depth(text: str) -> int:
@@ -225,10 +285,8 @@ def _allow(line: Line, n: ast.AST) -> None:
                 raise line.error("A comparison has two sides and one of < <= > >= == !=.", n,
                                  "For both of two conditions write their product: `(a < b) * (b < c)`.")
         case ast.Constant():
-            if type(n.value) not in (int, float) or n.value != n.value or abs(n.value) > 1e300:
-                shown = line.source[n.col_offset:n.end_col_offset]
-                raise line.error(f"`{shown[:40]}` is not a number that can stand here.", n,
-                                 "Numbers are real and below 1e300, like `2`, `0.5` or `1e-3`.")
+            if type(n.value) not in (int, float) or not abs(n.value) <= LARGEST:
+                raise _no_number(line, n)
         case ast.Attribute():
             if n.attr != "T":
                 raise line.error(f"`.{n.attr}` has no meaning: the only attribute is `.T`, the transpose.", n,
@@ -254,8 +312,8 @@ def _declaration(line: Line, statement: str) -> Declaration:
         raise line.error("The line neither defines nor declares anything.", column,
                          "Write `name = expression` or `name: kind`.")
     if keyword.iskeyword(name):
-        raise line.error(f"`{name}` is a word of Python's own and cannot be a name.", column,
-                         f"Rename it to `{name}_`.")
+        raise line.error(f"`{name}` is a word of Python's own and has no meaning here.", column,
+                         f"As a name write `{name}_`.")
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "__" in name:
         raise line.error(f"`{name}` is not a name.", column, "Names are letters, digits and single underscores.")
     match = re.fullmatch(r"([a-z]*)\s*(\((.*)\))?", kind, re.ASCII)

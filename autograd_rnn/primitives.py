@@ -144,6 +144,10 @@ def _like(x, shape):
     return np.broadcast_to(x, x.shape[:x.ndim - len(shape)] + tuple(shape))
 
 
+def _diag(x):
+    return np.where(np.eye(x.shape[-1], dtype=bool), x[..., None], 0)
+
+
 def _concat(*x):
     lead = np.broadcast_shapes(*(v.shape[:-1] for v in x))
     return np.concatenate([np.broadcast_to(v, (*lead, v.shape[-1])) for v in x], axis=-1)
@@ -219,6 +223,10 @@ transpose = Primitive("transpose", lambda a: np.swapaxes(a, -1, -2), lambda g, y
 outer = Primitive("outer", _outer, lambda g, y, a, b: (g @ b, g.T @ a), shape="(m ...), (n ...) -> (m n)",
                   wants="rank", sympy=lambda e, i, a, b: a(i[0]) * b(i[1]) if len(a.dims) == 1 else e.sum(
                       a.dims[1], lambda k: a(i[0], k) * b(i[1], k)), latex=r"{0:3} \, {1:9}^{{\top}}")
+diag = Primitive("diag", _diag, lambda g, y, x: (diagonal(g),), shape="(n) -> (n n)",
+                 sympy=lambda e, i, x: e.KroneckerDelta(i[0], i[1]) * x(i[0]), latex=r"\operatorname{{diag}}({0})")
+diagonal = Primitive("diagonal", lambda x: np.diagonal(x, axis1=-2, axis2=-1), lambda g, y, x: (diag(g),),
+                     shape="(n n) -> (n)", sympy=lambda e, i, x: x(i[0], i[0]))
 like = Primitive("like", _like, lambda g, y, a, b: (g, None), shape="_, s -> s", shape_only=(1,),
                  sympy=lambda e, a, b: a, latex=r"{0:3} \, \mathbf{{1}}")
 
@@ -372,6 +380,6 @@ for _name, _operation in {
     "__mul__": lambda a, b: _times(a, _node(b)), "__rmul__": lambda a, b: _times(_node(b), a),
     "__truediv__": lambda a, b: a if _is(_node(b), 1) else const(0) if _is(a, 0) else node(div, a, b),
     "__matmul__": lambda a, b: node(matmul, a, b), "__pow__": _raised, "__neg__": _negated,
-    "T": property(lambda a: a.args[0] if a.op is transpose else node(transpose, a)),
+    "T": property(lambda a: a.args[0] if a.op is transpose else -a.args[0].T if a.op is neg else node(transpose, a)),
 }.items():
     setattr(Node, _name, _operation)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING
 
 from . import primitives as P
 from .equations import BATCH, free_indices, tokens_reduce
+from .errors import CellError
 from .graph import CONST, Node, Primitive, const, extent, index, node, read
 from .parse import RELATIONS, Function, parse
 from .signature import signature
@@ -139,26 +141,35 @@ class Reader:
         if name in home.cells:
             raise self.line.error(f"The cell `{name}` is called inside an expression.", n,
                                   f"Give the call a line of its own: `h[t] = {name}(...)`.")
-        if n.keywords:
-            raise self.line.error(f"`{name}` takes no named arguments.", n.keywords[0].value,
-                                  "Only a cell's arguments are passed by name.")
         stem, _, suffix = name.rpartition("_")
         function = home.parsed.functions.get(name) or (library().get(name) if name not in home.leaves else None)
+        primitive = home.leaves.get(name) or (P.PRIMITIVES.get(name) if callable_name(name) else None)
+        over = P.PRIMITIVES.get(stem)
+        if over is not None and (over.fill is None or (suffix not in home.indices and suffix != BATCH)):
+            over = None
+        if n.keywords:
+            raise self.named(n, bool(function or primitive or over))
         if function is not None:
             return self.expand(n, function)
-        primitive = home.leaves.get(name) or (P.PRIMITIVES.get(name) if callable_name(name) else None)
         if primitive is not None:
             return self.apply(n, primitive)
-        over = P.PRIMITIVES.get(stem)
-        if over is not None and over.fill is not None and (suffix in home.indices or suffix == BATCH):
+        if over is not None:
             return self.reduce(n, over, suffix)
         known = sorted({*library(), *home.leaves, *home.parsed.functions, *home.cells,
                         *(p for p, v in P.PRIMITIVES.items() if v.infix is None)})
         raise self.line.error(f"`{name}` is no function of the notation.", n, self.suggestion(name, known))
 
-    def suggestion(self, name, known) -> str:
-        from difflib import get_close_matches
+    def named(self, n: ast.Call, function: bool) -> CellError:
+        """Arguments by name, given to what is no cell."""
+        name = n.func.id
+        if function:
+            return self.line.error(f"`{name}` takes no named arguments.", n.keywords[0].value,
+                                   f"Write `{name}(...)` without names: only a cell's arguments have them.")
+        near = get_close_matches(name, self.home.cells, 1)
+        return self.line.error(f"No cell `{name}` was passed.", n, f"Did you mean `{near[0]}`?" if near else
+                               f"Pass it with the text: Cell(text, {name}=Cell(...)).")
 
+    def suggestion(self, name, known) -> str:
         if re.match(r"(sum|mean|max|softmax|logsumexp|cumsum)_", name):
             return "What follows the underscore must be an index of this text."
         near = get_close_matches(name, known, 1)

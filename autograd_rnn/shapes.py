@@ -88,6 +88,8 @@ class _Inference:
     def fail(self, fact, remedy=None, other=None):
         line = getattr(self.site, "line", None)
         if other is not None and getattr(other, "line", None) is not None and other is not self.site:
+            if getattr(other, "shape", None) == ():
+                remedy = "If it is a vector, leave out the `()` of its declaration, or name its size there."
             remedy = f"It was fixed by line {other.line.number}: {other.line.source.strip()}" + (
                 f"\n{remedy}" if remedy else "")
         if line is not None:
@@ -124,7 +126,8 @@ class _Inference:
                           other=b.where)
             for x, y in zip(a.dims, b.dims):
                 self.same_dim(x, y, what)
-        a.dims = a.dims if a.dims is not None else b.dims
+        if a.dims is None:
+            a.dims, a.where = b.dims, b.where
         b.parent = a
 
     def fix(self, shape: Shape, dims: tuple[Dim, ...], what=""):
@@ -148,7 +151,7 @@ class _Inference:
                 lead = len(token.strip("()").split()) - 1
                 if len(shape.known) < lead:
                     self.fail(f"{describe(shape.known).capitalize()} stands{what} where a vector or a matrix belongs.",
-                              "Spread a number with `like(a, b)`.")
+                              "Spread a number with `like(a, b)`.", other=shape.root().where)
                 rest = shape.known[lead:]
         done = True
         for token, shape in pairs:

@@ -189,7 +189,7 @@ def _is(n, value) -> bool:
 def _without_unused(lines: list[str], text: str) -> list[str]:
     """Without declarations and gates that nothing needs any more, if something needed them before."""
     before = parse(text)
-    used_before = _used(before)
+    used_before = _used(before, at_own_step=True)  # what was only carried on is what the cell is about
     while True:
         parsed = parse("\n".join(lines))
         used = _used(parsed)
@@ -204,10 +204,12 @@ def _without_unused(lines: list[str], text: str) -> list[str]:
         lines = [line for line in lines if line not in gone]
 
 
-def _used(parsed) -> set[str]:
-    """Names read by equations other than their own."""
+def _used(parsed, at_own_step: bool = False) -> set[str]:
+    """Names read by equations other than their own; at their own step alone, or at any."""
     found = set()
     for d in parsed.definitions:
         own = {t.value.id if isinstance(t, ast.Subscript) else t.id for t in d.targets}
-        found |= {n.id for n in ast.walk(d.expression) if isinstance(n, ast.Name)} - own
+        moved = {id(n.value) for n in ast.walk(d.expression) if at_own_step and isinstance(n, ast.Subscript) and any(
+            isinstance(m, ast.BinOp | ast.Constant) for m in ast.walk(n.slice))}
+        found |= {n.id for n in ast.walk(d.expression) if isinstance(n, ast.Name) and id(n) not in moved} - own
     return found

@@ -191,7 +191,7 @@ class Tape:
             if of.op is INDEX:
                 value = np.asarray(where[0] + given.offsets.get(i, 0), real)
                 return value if i in self.system.model else np.broadcast_to(value, (given.batch,))
-            extent = np.asarray(given.extents[i] + given.offsets.get(i, 0), real)
+            extent = np.asarray(given.extents[i], real)
             return extent if i in self.system.model else np.broadcast_to(extent, (given.batch,))
         name, end = (of, None) if isinstance(of, str) else of
         is_class = self.system.roles[name] == "class"
@@ -290,16 +290,14 @@ class Gradients(Mapping):
                     array[tuple(k - 1 for k in where)] += g
             found[name] = array if tape.bound.batched or name not in system.per_example else array.take(
                 0, axis=len(extents))
-        for name, reached in system.delayed.items():
-            if system.roles[name] in ("class", "noise"):
-                continue
-            for end in reached:
-                extents = tuple(given.extents[i] for i in system.axes[name] if i != end.index)
-                array = np.zeros(extents + tape._shape(name), given.dtype)
-                for (of, where), g in self._leaves.items():
-                    if isinstance(of, tuple) and of[0] == name and of[1] is not None and end in of[1]:
-                        array[tuple(k - 1 for k in where)] += g
-                found[f"{name}[{end}]"] = array if tape.bound.batched else array.take(0, axis=len(extents))
+        for name, end in system.beginnings:
+            extents = tuple(given.extents[i] for i in system.axes[name] if i != end.index)
+            array = np.zeros(extents + tape._shape(name), given.dtype)
+            for (of, where), g in self._leaves.items():
+                if of == (name, system.outside(name, end)):
+                    array[tuple(k - 1 for k in where)] += g
+            found[system.gradient_label(name, end)] = array if tape.bound.batched else array.take(
+                0, axis=len(extents))
         return found
 
     def steps(self, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import Given, inside
 from .equations import System
-from .graph import INDEX, Position
+from .errors import CellError
 
 
 def inner(system: System, name: str, store: np.ndarray, given: Given, batched: bool) -> np.ndarray:
@@ -42,13 +42,21 @@ class Trace(Mapping):
     Values past an example's end are zero (a class: -1). `trace.final` is a valid `initial` for what follows.
     """
 
-    def __init__(self, system: System, given: Given, stores: dict[str, np.ndarray], batched: bool):
+    def __init__(self, system: System, given: Given, stores: dict[str, np.ndarray], batched: bool,
+                 left_out: Mapping[str, str] | None = None):
         self._system, self._given, self._stores, self._batched = system, given, stores, batched
+        self._left_out = left_out or {}  # name -> the input that it wants and was not given
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._left_out:
+            raise CellError(f"`{name}` is not part of this run: the input `{self._left_out[name]}` was not given.",
+                            remedy=f"Give `{self._left_out[name]}` too.")
         if name not in self._stores:
             raise KeyError(f"{name!r} is no value of this run; there are {', '.join(self._stores)}")
         return inner(self._system, name, self._stores[name], self._given, self._batched)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stores
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stores)
@@ -62,18 +70,21 @@ class Trace(Mapping):
 
     @property
     def final(self) -> dict[str, np.ndarray | int]:
-        """The carried values after the last step, and how many steps there were: hand it on as `initial`."""
-        given = self._given
+        """The carried values after the last step, and how many steps there were: hand it on as `initial`.
+
+        The sequence goes on along `t` (where no index is called so, along the first data index); along other indices
+        each run begins anew. Where lengths differ, each example goes on from its own last step.
+        """
+        system, given, i = self._system, self._given, self._system.time
+        if i is None:
+            return {}
+        where = given.lengths.get(i, given.extents[i])
         state: dict[str, np.ndarray | int] = {}
-        for name, i in self._system.carried.items():
-            where = given.lengths.get(i, given.extents[i])
-            state[name] = at_end(self._system, name, self._stores[name], i, where, self._batched).copy()
-        for i in dict.fromkeys(self._system.carried.values()):
-            if i not in given.lengths:
-                state[i] = given.offsets.get(i, 0) + given.extents[i]
-            elif any(n.op is INDEX and n.params[0] == i for n in self._system.nodes):
-                # each example is somewhere else: `bind` refuses this rather than count from 1 again
-                state[i] = given.offsets.get(i, 0) + given.lengths[i]
+        for name, end in system.carried.items():
+            array = at_end(system, name, self._stores[name], i, where, self._batched)
+            state[system.label(name, end)] = array.copy()
+        count = given.offsets.get(i, 0) + where  # where examples differ in length, each one's own
+        state[i] = count if self._batched or isinstance(count, int) else int(count[0])
         return state
 
     def first_nonfinite(self) -> tuple[str, dict[str, int]] | None:
@@ -91,10 +102,7 @@ class Trace(Mapping):
                 kind = 0 if name in self._system.given else 1 if shared else 2 if data else 3
                 key = (kind, data, order.get(name, 0))
                 if first is None or key < first[0]:
-                    first = key, name, {i: int(k) for i, k in zip(axes, where)}
+                    example = int(np.argwhere(bad)[0][len(axes)]) if data else 0
+                    before = {i: np.broadcast_to(n, self._given.batch)[example] for i, n in self._given.offsets.items()}
+                    first = key, name, {i: int(k + before.get(i, 0)) for i, k in zip(axes, where)}
         return first[1:] if first else None
-
-
-def end_key(name: str, end: Position) -> str:
-    """How the gradient of an initial value is named: "h[0]", or "hb[T+1]" for a sweep from the right."""
-    return f"{name}[{end}]"

@@ -40,9 +40,13 @@ def test_show_prints_a_cell_with_its_source(name, capsys):
 
 
 @pytest.mark.parametrize("name", list(zoo))
-def test_derive_prints_the_adjoint(name, capsys):
+def test_derive_prints_the_derivation(name, capsys, tmp_path):
     status, out, _ = outcome(capsys, "derive", name)
-    assert status == 0 and out.strip() == str(zoo[name].backward())
+    assert status == 0 and out == zoo[name].derivation().text()
+    for form, level in (("latex", "summary"), ("html", "every")):
+        path = tmp_path / f"out.{form}"
+        assert outcome(capsys, "derive", name, "--format", form, "--level", level, "--output", str(path))[:2] == (0, "")
+        assert path.read_text(encoding="utf-8") == getattr(zoo[name].derivation(), form)(level=level)
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
@@ -83,7 +87,7 @@ def test_a_cell_comes_from_a_file_or_stdin(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.cell").write_text(text)
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     from_file, from_stdin = outcome(capsys, "derive", str(tmp_path / "mine.cell")), outcome(capsys, "derive", "-")
-    assert from_file == from_stdin == (0, f"{Cell(text).backward()}\n", "")
+    assert from_file == from_stdin == (0, Cell(text).derivation().text(), "")
 
 
 ERRORS = {
@@ -94,6 +98,13 @@ ERRORS = {
     "not a layer": (["train", "-"], "is no layer"),
     "resume and cell": (["train", "lstm", "--resume", "x.npz"], "its own cell"),
     "no checkpoint": (["train", "--resume", "x.npz"], "x.npz"),
+    "seed": (["check", "lstm", "--seed", "-1"], "seed=-1"),
+    "no steps": (["check", "lstm", "--steps", "0"], "0 steps"),
+    "negative steps": (["check", "lstm", "--steps", "-3"], "-3 steps"),
+    "demo without steps": (["demo", "rnn", "--steps", "-1"], "`steps` is -1"),
+    "a directory as text": (["train", "lstm", "--text", "."], ".: Is a directory"),
+    "a directory to save in": (["train", "lstm", "--save", "."], ".: Is a directory"),
+    "too large": (["train", "rnn", "--size", "99999999999999"], "not enough memory"),
 }
 
 
@@ -103,6 +114,19 @@ def test_errors_are_text_and_status_2(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("h[t] = x[t] + z[t]"))
     status, out, err = outcome(capsys, *argv)
     assert status == 2 and not out and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("content, message", [(b"", "defines nothing"), (b"\xff\xfe", "not UTF-8"),
+                                              (b"# only words\n", "defines nothing")])
+def test_a_file_that_is_no_cell(content, message, tmp_path, capsys):
+    path = tmp_path / "mine.cell"
+    path.write_bytes(content)
+    for command in ("show", "derive", "check", "demo", "train"):
+        status, out, err = outcome(capsys, command, str(path))
+        assert status == 2 and not out and message in err
+    path.unlink()
+    path.mkdir()
+    assert outcome(capsys, "show", str(path))[::2] == (2, f"{path}: Is a directory\n")
 
 
 def test_a_bad_cell_shows_its_line_and_a_caret_without_a_traceback():
@@ -184,6 +208,7 @@ def test_demo_shows_the_whole_way(capsys):
     for part in (str(zoo["rnn"]), str(zoo["rnn"].backward()), "all within 1e-12", "unigram floor", "bigram  floor"):
         assert part in out
     assert "step      2" in err
+    assert "(its first 5,000 characters)" in err and "over the whole validation text" in out
 
 
 def test_help_names_every_command(capsys):

@@ -123,7 +123,7 @@ TEXTS = [
     ("h = x[t]", "`t` is not on the left side", 1),
     ("h[t] = x[j]", "`j` is not on the left side", 1),
     ("h[t] = softmax_j(x[j])", "keeps the index `j`", 1),
-    ("h[t] = h + x[t]", "stands here with 0 indices", 1),
+    ("h[t] = h + x[t]", "Write `h[t]`, or for the step before `h[t-1]`", 1),
     ("h[t] = h[t-1,t] + x[t]", "indices, elsewhere", 1),
     ("h[t] = x[t-k]", "names one index", 1),
     ("h[t] = x[2*t]", "no position along `t`", 1),
@@ -187,6 +187,34 @@ TEXTS = [
     ("h[t] = 2 * inner(x=x[t])", "called inside an expression", 1),
     ("h[t], c[t] = inner(x=x[t], h=h[t-1])", "returns 1 values", 1),
     ("inner[t] = x[t]", "is a function here", 1),
+    # --- habits of paper and Python: the remedy names what stands for them here
+    ("h[t] = enc(x=x[t], h=h[t-1])", "No cell `enc` was passed", 1),
+    ("h[t] = enc(x=x[t])", "Cell(text, enc=Cell(...))", 1),
+    ("h[t], c[t] = enc(x=x[t], h=h[t-1], c=c[t-1])", "No cell `enc` was passed", 1),
+    ("h[t] = iner(x=x[t])", "Did you mean `inner`?", 1),
+    ("h[t] = sum_t(v=x[t])", "no named arguments", 1),
+    ("h[t] = tanh(W x[t])", "no operator stands before `x`", 1),
+    ("h[t] = W x[t] + b", "Write `@` between a matrix and a vector", 1),
+    ("h[t] = a − x[t]", "(minus sign) has no meaning here", 1),
+    ("h[t] = x[t] − a", "Write `-`", 1),
+    ("h[t] = σ(x[t])", "Write `sigmoid`", 1),
+    ("h[t] = x[t] ⊙ h[t-1]", "Write `*`", 1),
+    ("h[t] = x[t] · h[t-1]", "Write `*`", 1),
+    ("h[t] = λ * h[t-1] + x[t]", "Write `lambda_`", 1),
+    ("β[t] = x[t]", "Write `beta`", 1),
+    ("h[t] = x if c else y", "write `where(c, x, y)`", 1),
+    ("h[t] = x[t] or y[t]", "`maximum(", 1),
+    (RNN + "y[t] = V @ x + h[t]", "Write `x[t]`", 2),
+    ("l: axis\nh[t,l] = W[l] @ x[t]\nL = sum_t(sum_l(sum(h[t,l])))", "`L` is the extent of the index `l`", 3),
+    ("y: input()\nh[t] = tanh(W @ x[t])\nL = sum_t(mse(h[t], y[t]))", "fixed by line 1: y: input()", 2),
+    # --- numbers that are none
+    ("h[t] = x[t] / 0", "division by zero", 1),
+    ("h[t] = x[t] % (1 - 1)", "division by zero", 1),
+    ("h[t] = x[t] * (1/0)", "division by zero", 1),
+    ("h[t] = x[t] * 2**5000", "`2**5000` is not a number", 1),
+    ("h[t] = x[t] * 0**-1", "`0**-1` is not a number", 1),
+    ("h[t] = x[t] + (0 - 8)**0.5", "is not a number", 1),
+    ("h[t] = x[t] * (1e200 * -1e200)", "is not a number", 1),
 ]
 
 
@@ -204,6 +232,58 @@ def test_a_malformed_text_is_refused_at_its_place(text, phrase, number):
     shown = str(error).split("\n")
     assert shown[0] == error.fact
     assert any(line.strip() == "^" for line in shown)
+
+
+def test_arithmetic_of_numbers_that_stay_numbers_is_read():
+    assert Cell("h[t] = x[t] * (1/3 - 2**-10 + 1e150 * 1e150 - 7 % 4)").inputs == ("x",)
+
+
+def test_init_asks_for_all_sizes_at_once():
+    with pytest.raises(CellError) as caught:
+        Cell("l: axis\nh[t,l] = tanh(W[l] @ x[t] + U[l] @ h[t-1,l])").init(x=2)
+    assert caught.value.remedy.startswith("Give by name: init(l=..., h=...).")
+
+
+def test_a_forgotten_index_is_hinted_at_where_the_sequence_is_given():
+    cell = Cell("h[t] = tanh(W @ x + U @ h[t-1])")
+    for params in (cell.init(x=2, h=3), {}):
+        with pytest.raises(CellError) as caught:
+            cell.run(params, x=np.ones((5, 2)))
+        assert "it has no index" in caught.value.fact and "Write `x[t]`" in caught.value.remedy
+        assert caught.value.number == 1 and caught.value.line[caught.value.column] == "x"
+    with pytest.raises(CellError, match="given twice"):
+        cell.run(cell.init(x=2, h=3), x=np.ones(2))
+
+
+def test_an_index_that_was_to_be_an_axis_is_hinted_at():
+    cell = Cell("h[t,l] = tanh(W[l] @ x[t])")
+    for what in (lambda: cell.init(x=2, h=3, l=4), lambda: cell.run({}, x=np.ones((5, 3)))):
+        with pytest.raises(CellError) as caught:
+            what()
+        assert "`l: axis`" in caught.value.remedy
+
+
+def test_what_was_expected_is_said_once():
+    with pytest.raises(CellError) as caught:
+        Cell(RNN).run({"W": np.ones((3, 2)), "U": np.ones((3, 4)), "b": np.ones(3)}, x=np.ones((5, 2)))
+    assert caught.value.remedy == "Expected (h, h) with one size for each name."
+
+
+@pytest.mark.parametrize("rules, phrase", [
+    (dict(bias=1.0), "Parameters: W, U, b"), (dict(w=1.0), "`w` is no parameter"), (dict(h=1.0), "`h` is no parameter"),
+    (dict(b="one"), "neither a number nor a function"), (dict(b=None), "neither"), (dict(b=[1.0, 2.0]), "neither"),
+], ids=range(6))
+def test_rules_of_unknown_parameters_are_refused(rules, phrase):
+    with pytest.raises(CellError) as caught:
+        Cell(RNN).initialised(**rules)
+    assert phrase in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", [lambda rng, shape: np.ones((2, 2)), lambda rng, shape: 1.0,
+                                  lambda rng, shape: np.full(shape, "a"), lambda rng, shape: np.ones((1, *shape))])
+def test_a_rule_that_gives_another_shape_is_refused(rule):
+    with pytest.raises(CellError, match="The rule for `W` gives shape"):
+        Cell(RNN).initialised(W=rule).init(x=2, h=3)
 
 
 def test_the_table_is_large_and_its_phrases_can_fail():

@@ -13,6 +13,9 @@ WORDS = {  # what each must print
     "own_primitive.py": ["da_h[t] =", "all within 1e-12"],
     "adding_problem.py": ["mean squared error"],
     "character_model.py": ["validation"],
+    "derive_own_cell.py": ["dA - dAᵀ", "all within 1e-12", "derivation.html"],
+    "handout.py": ["handout.tex"],
+    "grade_homework.py": ["`U_f` should be `U_f.T`", "not given"],
 }
 SLOW = {"adding_problem.py", "character_model.py"}
 
@@ -22,9 +25,9 @@ def test_every_example_is_here():
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in SLOW else n for n in WORDS])
-def test_example(name):
-    done = subprocess.run([sys.executable, f"examples/{name}"], cwd=ROOT, capture_output=True, text=True, timeout=500,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+def test_example(name, tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "examples" / name], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=500, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     for word in WORDS[name]:
         assert word in done.stdout + done.stderr

@@ -16,8 +16,9 @@ ROOT = HOME.parent
 # Each file imports only from those above it.
 LAYERS = [
     "errors", "graph", "primitives", "parse", "signature", "shapes", "equations", "reader", "call", "elaborate",
-    "order", "arrays", "evaluate", "gradient", "adjoint", "init", "bind", "trace", "backpropagate", "unroll", "tape",
-    "check", "printing", "substitute", "cell", "zoo", "learn", "__init__", "__main__",
+    "order", "arrays", "evaluate", "gradient", "adjoint", "init", "stretch", "bind", "trace", "untargeted",
+    "backpropagate", "unroll", "tape", "check", "printing", "substitute", "derivation", "cell", "zoo", "learn",
+    "__init__", "__main__",
 ]
 
 

@@ -640,3 +640,67 @@ def test_a_session_gives_the_best_validated_parameters():
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(CellError, match=next(iter(wrong))):
         Settings(**wrong)
+
+
+# --- slips ------------------------------------------------------------------------------------------------------------
+
+SLIPS = {"optimiser": ["adam", adam, 0.1, None], "batches": [[], {}, Batch({}, 1)], "start": [None, "m.npz"],
+         "steps": ["3", 1.5], "schedule": [0.1, "cosine"], "clip": ["1"], "validate": [0.3], "every": [0, -1, 2.0],
+         "patience": [0, -1]}
+
+
+@pytest.mark.parametrize("name, value", [(n, v) for n, values in SLIPS.items() for v in values])
+def test_a_wrong_argument_of_fit_is_named_before_anything_is_trained(name, value):
+    batches = Batches(1, lambda step: Batch({"x": np.ones(2)}, 1))
+    good = dict(cell=LINE, start=AT_ZERO, batches=batches, steps=2, optimiser=sgd(0.1))
+    kept = []
+    with pytest.raises(CellError, match=f"^`{name}` is "):
+        fit(**{**good, name: value}, keep=kept.append)
+    assert not kept
+    if name in good or name in ("schedule", "clip"):
+        with pytest.raises(CellError, match=f"^`{name}` is "):
+            next(train(**{**good, name: value}))
+
+
+def test_other_slips_of_learning_are_named():
+    model = character_model(zoo["rnn"])
+    params = model.init(**character_sizes(model, "abc", 4, 3))
+    for slip, message in [
+            (lambda: character_model("lstm"), "no cell"),
+            (lambda: character_model(zoo["rnn"], layers=1.5), "1.5 layers"),
+            (lambda: sample(model, params, "abc", 2, temperature=float("nan")), "temperature"),
+            (lambda: sample(model, params, "abc", 2, seed=-1), "seed=-1"),
+            (lambda: sample(model, params, "ab", 2), "alphabet has 2"),
+            (lambda: encode(b"abc"), "not bytes"), (lambda: stretches(np.ones((3, 2)), 1), "ndarray"),
+            (lambda: shuffled({"x": np.ones(3)}, 1, 0), "number of examples"),
+            (lambda: shuffled({"x": np.ones((3, 2))}, 1, -1), "seed=-1"),
+            (lambda: mean_loss(model, params, Batch({}, 1)), "`batches` is")]:
+        with pytest.raises(CellError, match=message):
+            slip()
+
+
+def test_a_loss_without_its_targets_says_so():
+    cell = Cell("h[t] = W @ x[t]\nL = sum_t(mse(h[t], y[t]))")
+    batches = stretches({"x": np.ones((4, 2, 2))}, 2)
+    with pytest.raises(CellError, match="`y` was not given"):
+        mean_loss(cell, cell.init(x=2, h=3), batches)
+
+
+def test_rules_are_not_saved_and_training_that_goes_on_needs_none(tmp_path):
+    cell = Cell("h[t] = w * x[t] + b\nL = sum_t(sum((h[t] - y[t])**2))\nb: (h)").initialised(b=3.0)
+    params = cell.init(h=2)
+    assert (params["b"] == 3).all()
+    save(tmp_path / "m.npz", cell, params)
+    again, loaded = load(tmp_path / "m.npz")
+    assert again == cell and (loaded["b"] == 3).all() and (again.init(h=2)["b"] == 0).all()
+    batches = stretches({n: RNG.normal(size=(6, 2, 2)) for n in "xy"}, 2)
+    one, two = (list(train(c, p, batches, 4, adam(0.1)))[-1] for c, p in ((cell, params), (again, loaded)))
+    assert all((one.params[n] == two.params[n]).all() for n in params)
+
+
+def test_a_called_cell_brings_all_its_rules():
+    inner = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)").initialised(default=2.0, U=3.0)
+    outer = Cell("y[t] = inner(x=x[t])\nz[t] = V @ y[t]", inner=inner)
+    params = outer.init(x=1, y=2, z=1)
+    assert {n: float(p.flat[0]) for n, p in params.items() if n != "V"} == {"y_W": 2.0, "y_U": 3.0, "y_b": 0.0}
+    assert abs(params["V"]).max() < 1

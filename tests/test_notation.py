@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import systems
 
-from autograd_rnn import Cell, CellError, Primitive
+from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing.text import system_text
 
@@ -621,3 +621,78 @@ def test_a_cycle_is_refused_by_name(text, names):
         Cell(text)
     assert "wait for each other" in caught.value.fact
     assert set(caught.value.fact.split(": ")[1].strip(".").split(" -> ")) == names
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+TARGETS = {  # text, inputs that a prediction has, and names that a run without the others leaves out
+    "class": ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = sum_t(cross_entropy(V @ h[t], k[t]))", {"k", "L", "V"}),
+    "vector": ("h[t] = tanh(W @ x[t] + U @ h[t-1])\ne[t] = h[t] - y[t]\nL = sum_t(sum(e[t]**2))", {"y", "e", "L"}),
+    "number": ("h[t] = tanh(u * h[t-1] + x[t])\nL = sum_t((h[t] - y[t])**2)\ny: input()", {"y", "L"}),
+    "at the end": ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = cross_entropy(V @ h[T], k)", {"k", "L", "V"}),
+    "weighted": ("h[t] = tanh(W @ x[t])\nL = sum_t(m[t] * cross_entropy(h[t], k[t]))\nm: input()", {"k", "m", "L"}),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_cell_runs_and_steps_without_its_targets(name):
+    text, absent = TARGETS[name]
+    cell = Cell(text)
+    params, inputs = systems.draw(cell, T=4, batch=2)
+    x = inputs["x"]
+    whole, part = cell.run(params, **inputs), cell.run(params, x=x)
+    assert set(whole) - set(part) == absent
+    for n in part:
+        np.testing.assert_array_equal(part[n], whole[n])
+    missing = set(inputs) - {"x"}
+    for n in absent - {"V"}:
+        assert n not in part
+        with pytest.raises(CellError) as caught:
+            part[n]
+        assert any(f"the input `{m}` was not given" in str(caught.value) for m in missing)
+    state = None
+    for k in range(4):
+        values, state = cell.step(params, state, x=x[k])
+        np.testing.assert_allclose(values["h"], whole["h"][k], rtol=1e-14, atol=1e-14)
+        assert not absent & set(values)
+    with pytest.raises(CellError, match=r"` is missing"):
+        cell.gradient(params, x=x)
+
+
+@pytest.mark.parametrize("text, missing", [
+    ("h[t] = tanh(W @ x[t] + y[t])\nL = sum_t(mse(h[t], y[t]))", "y"),  # h needs it too
+    ("h[t] = x[t]\ns[t] = s[t-1] + y[t]\nL = sum_t(mse(h[t], s[t]))", "y"),  # a state does
+    ("h[t] = x[t]\ne[t] = h[t] - y[t]\nd[t] = 2 * e[t]\nL = sum_t(sum(e[t]**2))", "y"),  # an output beside the loss
+    ("h[t] = x[t] + y[t-1]\nL = sum_t(mse(h[t], y[t]))", "y"),
+    ("h[t] = x[t] + y[t]", "y"),
+    ("h[t] = W @ x[t]\nL = sum_t(mse(h[t], y[t]))", "x"),
+])
+def test_any_other_input_that_is_missing_is_asked_for(text, missing):
+    cell = Cell(text)
+    params, inputs = systems.draw(cell, T=3, batch=2)
+    del inputs[missing]
+    for call in (cell.run, cell.step):
+        with pytest.raises(CellError, match=f"`{missing}` is missing"):
+            call(params, **{n: v if call == cell.run else v[0] for n, v in inputs.items()})
+
+
+def test_a_misspelt_target_is_named():
+    cell = Cell(TARGETS["class"][0])
+    params, inputs = systems.draw(cell, T=3)
+    with pytest.raises(CellError, match="Did you mean `k`"):
+        cell.run(params, x=inputs["x"], kk=inputs["k"])
+
+
+def test_a_number_stays_one_where_the_end_that_says_so_is_overridden():
+    cell = Cell("h[t] = tanh(u * h[t-1] + x[t])\nh[0] = a\na: ()")
+    given = {"u": 0.5, "a": 0.1}, {"x": np.array([0.3, -0.2]), "initial": {"h": 0.4}}
+    assert cell.run(given[0], **given[1])["h"].shape == (2,)
+    _, gradients = cell.gradient(given[0], **given[1], cotangents={"h": np.ones(2)})
+    assert gradients["a"] == 0 and gradients["h[0]"] > 0
+
+
+@pytest.mark.parametrize("cell, shown", [
+    (Cell("h[t] = tanh(U @ h[t-1] + x[t])"), "<Cell: h from x>"), (zoo["rnn"], "<Cell rnn: h from x>"),
+    (Cell("h[t] = tanh(U @ h[t-1])"), "<Cell: h from no inputs>"), (Cell("h[t] = x[t]"), "<Cell: no states from x>")])
+def test_a_cell_shows_itself(cell, shown):
+    assert repr(cell) == shown

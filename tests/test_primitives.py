@@ -17,6 +17,7 @@ USES = {
     "add": "v[t] + w[t] + v[t]", "neg": "-v[t]", "mul": "v[t] * w[t]",
     "div": "v[t] / (1.5 + w[t]**2)", "pow": "v[t]**3",
     "matmul": "M @ v[t]", "transpose": "M.T @ v[t]", "outer": "outer(v[t], w[t]) @ v[t]", "like": "like(n[t], v[t])",
+    "diag": "diag(v[t]) @ w[t]", "diagonal": "diagonal(outer(v[t], w[t]))",
     "sum": "like(sum(v[t] * w[t]), v[t])", "mean": "like(mean(v[t]), v[t])", "max": "like(max(v[t]), v[t])",
     "first_top": "first_top(v[t]) * w[t]", "softmax": "softmax(v[t])", "logsumexp": "like(logsumexp(v[t]), v[t])",
     "cumsum": "cumsum(v[t])", "cumsum_right": "cumsum_right(v[t])", "concat": "N @ concat(v[t], w[t])",
@@ -114,7 +115,8 @@ def test_vjp_is_linear_in_the_cotangent(name):
                 if not inner:
                     continue
                 depends.add(m)
-                linear = {"add", "neg", "like", "sum", "transpose", "concat", "split", "slice", "unslice", "cumsum",
+                linear = {"add", "neg", "like", "sum", "transpose", "diag", "diagonal", "concat", "split", "slice",
+                          "unslice", "cumsum",
                           "cumsum_right", "mean"}
                 assert (m.op.name in linear or (m.op.name in ("mul", "matmul", "outer") and len(inner) == 1)
                         or (m.op.name == "div" and inner == [0]) or (m.op.name == "where" and 0 not in inner)), m

@@ -21,7 +21,8 @@ FORMS = ("matrix", "elementwise", "scalar")
 LOSS = "\nL = sum_t(sum(h[t]**2))"
 CELLS = [*zoo, *systems.TEXTS]
 SINGLE = [name for name in zoo if zoo[name].system.indices == ("t",) and zoo[name].loss is None]
-OPERANDS = {"s": "v[t]", "s?": "v[t]", "_": "v[t]", "(n)": "v[t]", "(m n)": "M", "(n ...)": "v[t]", "(m ...)": "v[t]",
+OPERANDS = {"s": "v[t]", "s?": "v[t]", "_": "v[t]", "(n)": "v[t]", "(m n)": "M", "(n n)": "M", "(n ...)": "v[t]",
+            "(m ...)": "v[t]",
             "k": "k[t]"}
 
 

@@ -6,13 +6,15 @@ Cell -> text of a model -> Cell. The model is text like any other: it prints, de
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 
+from ..bind import whole
 from ..cell import Cell
 from ..errors import CellError
 from ..graph import READ
-from ..init import normal
+from ..init import generator, normal
 from .data import Batches, streams, stretches
 
 
@@ -34,6 +36,8 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     y[t] = V @ d2[t] + c
     L = sum_t(cross_entropy(y[t], k[t]))
     """
+    if not isinstance(cell, Cell):
+        raise CellError(f"`{cell!r}` is no cell.", remedy="Give one, like `zoo[\"lstm\"]`.")
     data = [i for i in cell.system.indices if i not in cell.system.model]
     inputs = [n for n in cell.inputs if cell.system.roles[n] != "noise"]
     if len(data) != 1 or len(inputs) != 1 or len(cell.inputs) != 1 or len(cell.shapes[inputs[0]]) != 1:
@@ -47,7 +51,7 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     if len(cell.shapes[last]) != 1 or cell.system.axes[last] != tuple(data):
         raise CellError(f"{cell!r} ends with `{last}`, which is not a vector for each step.",
                         remedy="Its last equation is what the next layer sees.")
-    if layers < 1 or not 0 <= dropout < 1:
+    if not whole(layers) or not 0 <= dropout < 1:
         raise CellError(f"There are {layers} layers with dropout {dropout}.",
                         remedy="Give at least one layer, and a share from 0 to less than 1.")
     keep, below, lines = 1 - dropout, "e", ["e[t] = E @ onehot(k[t-1])"]
@@ -91,8 +95,6 @@ def character_batches(model: Cell, codes: np.ndarray, batch: int, length: int) -
     return stretches({name: streams(codes, batch)}, length)
 
 
-
-
 def sample(model: Cell, params: Mapping[str, np.ndarray], alphabet: str, length: int, temperature: float = 1.0,
            seed=0, prompt: str = "") -> str:
     """`length` characters drawn from the model one after the other, after the prompt.
@@ -100,16 +102,19 @@ def sample(model: Cell, params: Mapping[str, np.ndarray], alphabet: str, length:
     temperature: logits are divided by it; 0 takes the likeliest character. Noise stands at its mean.
     """
     name, logits = roles(model)
-    if temperature < 0:
+    if not isinstance(temperature, Real) or not 0 <= temperature < np.inf:
         raise CellError(f"The temperature is {temperature}.", remedy="Give a number from 0.")
     strange = sorted(set(prompt) - set(alphabet))
     if strange:
         raise CellError(f"The prompt has the character {strange[0]!r}, which the model does not know.")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed, "seed")
     state, drawn = None, []
     for n in range(len(prompt) + length):
         values, state = model.step(params, state, noise="mean", **{name: np.asarray(0)})  # y[t] does not see k[t]
         scores = np.asarray(values[logits], np.float64)
+        if len(scores) != len(alphabet):
+            raise CellError(f"The alphabet has {len(alphabet)} characters; the model tells {len(scores)} apart.",
+                            remedy="Give the alphabet that it was trained with.")
         if n < len(prompt):
             choice = alphabet.index(prompt[n])
         elif temperature:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CellError
+from ..init import generator
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Batch:
     inputs: dict[str, Any]
     targets: int
     fresh: bool = True
-    lengths: np.ndarray | None = None
+    lengths: np.ndarray | Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,7 @@ def stretches(inputs: Mapping[str, np.ndarray], length: int, targets: int | None
     >>> some.count, [len(some(n).inputs["k"]) for n in range(4)], [some(n).fresh for n in range(4)]
     (3, [3, 3, 1, 3], [True, False, False, True])
     """
-    shapes = {name: np.shape(array)[:2] for name, array in inputs.items()}
-    if not shapes or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) < 2:
-        raise CellError(f"Streams want the same steps and batch, (T, batch, ...); there are {shapes}.")
-    steps, batch = next(iter(shapes.values()))
+    steps, batch = _steps_and_batch(inputs, "the same steps and batch", 2)
     if length < 1 or not steps:
         raise CellError(f"{steps} steps cannot be cut into stretches of {length}.")
     count = -(-steps // length)
@@ -89,10 +87,11 @@ def shuffled(inputs: Mapping[str, np.ndarray], batch: int, seed: int, lengths: n
     >>> some.count, some(0).inputs["x"].shape, some(0).targets
     (2, (2, 2), 2)
     """
-    sizes = {name: np.shape(array)[1] for name, array in inputs.items()}
-    total = next(iter(sizes.values()), 0)
-    if len(set(sizes.values())) != 1 or not 1 <= batch <= total:
-        raise CellError(f"Batches of {batch} cannot be drawn from examples {sizes}.")
+    _, total = _steps_and_batch(inputs, "the same number of examples", 1)
+    if not 1 <= batch <= total:
+        raise CellError(f"Batches of {batch} cannot be drawn from {total} examples.",
+                        remedy=f"Give a size from 1 to {total}.")
+    generator(seed, "seed")
     count = total // batch
 
     def at(step: int) -> Batch:
@@ -102,3 +101,14 @@ def shuffled(inputs: Mapping[str, np.ndarray], batch: int, seed: int, lengths: n
                      lengths=None if lengths is None else lengths[chosen])
 
     return Batches(count, at)
+
+
+def _steps_and_batch(inputs: Mapping[str, np.ndarray], same: str, shared: int) -> tuple[int, int]:
+    """The first two axes, of which all inputs share the last `shared`."""
+    if not isinstance(inputs, Mapping):
+        raise CellError(f"The inputs are a {type(inputs).__name__}.", remedy="Give arrays (T, batch, ...) by name.")
+    shapes = {name: np.shape(array)[:2] for name, array in inputs.items()}
+    if len({shape[2 - shared:] for shape in shapes.values()}) != 1 or min(map(len, shapes.values())) < 2:
+        raise CellError(f"The inputs want {same}, (T, batch, ...); there are {shapes}.")
+    steps, batch = next(iter(shapes.values()))
+    return steps, batch

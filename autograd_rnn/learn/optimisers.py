@@ -42,9 +42,12 @@ class Optimiser:
         for name, p in params.items():
             if name not in gradients:
                 continue
-            g = gradients[name]
-            if g.shape != np.shape(p):
-                raise CellError(f"The gradient of `{name}` has shape {g.shape}; `{name}` has shape {np.shape(p)}.")
+            p, g = np.asarray(p), np.asarray(gradients[name])
+            if p.dtype.kind not in "fc":
+                raise CellError(f"The parameter `{name}` has dtype {p.dtype}: a step would be cut to whole numbers.",
+                                remedy=f"Give it as floats: np.asarray({name}, float).")
+            if g.shape != p.shape:
+                raise CellError(f"The gradient of `{name}` has shape {g.shape}; `{name}` has shape {p.shape}.")
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 value, kept = self.rule(p, g, state.get(name, {}), float(self.rate if rate is None else rate))
             new[name] = np.asarray(value, p.dtype)

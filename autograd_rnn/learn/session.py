@@ -97,7 +97,8 @@ class Result:
         def against(name, floor):
             return f"{name} floor  {floor:.4f}  {'passed' if self.validation < floor else 'NOT passed'}"
 
-        return "\n".join([f"validation     {self.validation:.4f} nats per character after {self.point.step} steps",
+        return "\n".join([f"validation     {self.validation:.4f} nats per character after {self.point.step} steps, over"
+                          " the whole validation text",
                           against("unigram", self.unigram), against("bigram ", self.bigram)])
 
 
@@ -132,6 +133,7 @@ def characters(model: Cell, start: Point, data: Text, settings: Settings, log: s
     rate = settings.lr or rate
     about = {"alphabet": data.alphabet, "settings": asdict(settings)}
     glance = character_batches(model, data.validation[:GLANCE], 1, STRETCH)
+    part = f" (its first {GLANCE:,} characters)" * (len(data.validation) > GLANCE)
     began = time.monotonic()
 
     def keep(point: Point) -> None:
@@ -151,7 +153,7 @@ def characters(model: Cell, start: Point, data: Text, settings: Settings, log: s
                 bar.update()
                 bar.set_postfix(loss=f"{point.loss:.3f}", refresh=False)
             if progress and judged is not None:
-                line = f"step {point.step:>6}  loss {point.loss:.4f}  validation {judged:.4f}"
+                line = f"step {point.step:>6}  loss {point.loss:.4f}  validation {judged:.4f}{part}"
                 print(line, file=sys.stderr) if bar is None else bar.write(line, file=sys.stderr)
 
         point = fit(model, start, batches, steps, make(rate), SCHEDULES[settings.schedule](rate, steps),

@@ -6,6 +6,7 @@ moment leaves either the old file or the new one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
@@ -26,7 +27,9 @@ FORMAT = "autograd_rnn 1"
 def save(path: str | Path, cell: Cell, params: Mapping[str, np.ndarray]) -> None:
     """A cell and its parameters; `numpy.load` reads the file too, as "params/W" and so on.
 
-    The text is that of the whole system, called cells included. Raises OSError where the file cannot be written.
+    The text is that of the whole system, called cells included. What is saved is the model as it stands: rules of
+    `initialised` only say how one begins, are functions, and are not saved; training that goes on needs none. To begin
+    anew with them, make the cell anew. Raises OSError where the file cannot be written.
     """
     _write(path, {**_cell(cell), **_flat("params", params)})
 
@@ -34,7 +37,7 @@ def save(path: str | Path, cell: Cell, params: Mapping[str, np.ndarray]) -> None
 def load(path: str | Path, **primitives: Primitive) -> tuple[Cell, dict[str, np.ndarray]]:
     """(cell, params) from a file of `save`, or of `save_point`: then the best validated parameters, else the last.
 
-    primitives: those of your own that the text calls.
+    primitives: those of your own that the text calls. The cell's `init` has the usual rules, see `save`.
     """
     arrays = _read(path)
     params = _nested(arrays, "best") or _nested(arrays, "params")
@@ -90,6 +93,8 @@ def _nested(arrays, prefix: str) -> dict[str, np.ndarray]:
 
 def _write(path, arrays: dict) -> None:
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -106,7 +111,8 @@ def _read(path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-        raise CellError(f"The file `{path}` cannot be read as saved parameters: {e}") from e
-    if str(arrays.get("format")) != FORMAT:
+        raise CellError(f"The file `{path}` cannot be read as saved parameters.",
+                        remedy="Give one that `save` or training has written.") from e
+    if str(arrays.get("format")) != FORMAT or not {"cell", "name"} <= {*arrays}:
         raise CellError(f"The file `{path}` was not written by `save`.", remedy="Read it with numpy.load.")
     return arrays

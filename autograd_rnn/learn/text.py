@@ -34,6 +34,8 @@ def encode(text: str, alphabet: str | None = None, held_out: float = 0.1) -> Tex
 
     held_out: the share at the end that is kept for validation. Raises CellError for a character outside the alphabet.
     """
+    if not isinstance(text, str):
+        raise CellError(f"A text is a str, not {type(text).__name__}.", remedy="Read one with `read_text(path)`.")
     found = "".join(sorted(set(text)))
     alphabet = found if alphabet is None else alphabet
     strange = sorted(set(found) - set(alphabet))

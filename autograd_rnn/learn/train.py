@@ -6,11 +6,15 @@ gives the same bits as one that was never interrupted. The loss and its gradient
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 
 import numpy as np
 
+from ..arrays import inside
+from ..bind import bind, whole
 from ..cell import Cell
 from ..errors import CellError
 from .data import Batch, Batches
@@ -47,10 +51,11 @@ def advance(cell: Cell, point: Point, batch: Batch, optimiser: Optimiser, schedu
     """
     step = point.step + 1
     try:
+        initial = None if batch.fresh else point.carried
         _refuse_nan("parameter", point.params)
-        _refuse_nan("input", batch.inputs, batch.lengths)
+        _refuse_nan("input", batch.inputs, lambda name: _inside(cell, point.params, batch, initial, name))
         value, gradients, final = cell.gradient_and_final(
-            point.params, initial=None if batch.fresh else point.carried, lengths=batch.lengths,
+            point.params, initial=initial, lengths=batch.lengths,
             noise=np.random.default_rng((point.seed, point.step)), **batch.inputs)
         mean = {name: g / batch.targets for name, g in gradients.items() if name in point.params}
         clipped, norm = clip_norm(mean, np.inf if clip is None else clip)
@@ -73,6 +78,7 @@ def train(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches,
     >>> [round(float(p.params["w"]), 3) for p in train(cell, {"w": np.array(0.0)}, one, 3, sgd(0.25))]
     [1.0, 1.5, 1.75]
     """
+    _refuse_unfit(start=start, batches=batches, steps=steps, optimiser=optimiser, schedule=schedule, clip=clip)
     point = start if isinstance(start, Point) else Point(dict(start))
     while point.step < steps:
         point = advance(cell, point, batches(point.step), optimiser, schedule, clip)
@@ -89,6 +95,8 @@ def fit(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, s
     keep: called where the Point is worth saving: after each validation (or `every` steps), at the end, when
     interrupted, and, if training diverges, with the last Point that gave a finite loss, before the error is raised.
     """
+    _refuse_unfit(start=start, batches=batches, steps=steps, optimiser=optimiser, schedule=schedule, clip=clip,
+                  validate=validate, every=every, patience=patience)
     good = point = start if isinstance(start, Point) else Point(dict(start))
     points = train(cell, point, batches, steps, optimiser, schedule, clip)
     while True:
@@ -131,6 +139,7 @@ def mean_loss(cell: Cell, params: Mapping[str, np.ndarray], batches: Batches) ->
     """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise at its mean."""
     if cell.loss is None:
         raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
+    _refuse_unfit(batches=batches)
     total, targets, carried = 0.0, 0, None
     for n in range(batches.count):
         batch = batches(n)
@@ -142,16 +151,44 @@ def mean_loss(cell: Cell, params: Mapping[str, np.ndarray], batches: Batches) ->
     return total / targets
 
 
-def _refuse_nan(what: str, arrays: Mapping[str, np.ndarray], lengths: np.ndarray | None = None) -> None:
+WANTED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "start": (lambda v: isinstance(v, (Point, Mapping)), "a Point, or parameters by name"),
+    "batches": (lambda v: isinstance(v, Batches), "Batches, like those of `stretches` or `shuffled`"),
+    "steps": (lambda v: isinstance(v, Integral), "a whole number: the steps in all"),
+    "optimiser": (lambda v: isinstance(v, Optimiser), "an optimiser, like `adam(1e-3)`"),
+    "schedule": (lambda v: v is None or callable(v), "a function of the step, like `cosine(1e-3, steps)`"),
+    "clip": (lambda v: v is None or isinstance(v, Real), "a positive number, or None"),
+    "validate": (lambda v: v is None or callable(v), "a function of the parameters, like "
+                 "`lambda params: mean_loss(cell, params, held_out)`"),
+    "every": (lambda v: bool(whole(v)), "a whole number from 1"),
+    "patience": (lambda v: v is None or bool(whole(v)), "a whole number from 1, or None"),
+}
+
+
+def _refuse_unfit(**given) -> None:
+    """Arguments of the wrong kind, by name, before anything is trained."""
+    for name, value in given.items():
+        fits, wanted = WANTED[name]
+        if not fits(value):
+            raise CellError(f"`{name}` is {reprlib.repr(value)}.", remedy=f"Give {wanted}.")
+
+
+def _inside(cell: Cell, params: Arrays, batch: Batch, initial: Mapping | None, name: str) -> np.ndarray | bool:
+    """Where an input lies inside every example."""
+    bound = bind(cell.system, params, batch.inputs, initial, batch.lengths, noise="mean")
+    axes = cell.system.axes[name]
+    mask = inside(axes, len(cell.system.shapes[name]), bound.given)
+    return True if mask is None else mask if bound.batched else mask.take(0, axis=len(axes))
+
+
+def _refuse_nan(what: str, arrays: Mapping[str, np.ndarray],
+                within: Callable[[str], np.ndarray | bool] = lambda name: True) -> None:
     """What is not finite is named, with its place; padding past an example's end may hold anything."""
     for name, array in arrays.items():
         array = np.asarray(array)
         if array.dtype.kind not in "fc" or np.isfinite(array).all():
             continue
-        bad = ~np.isfinite(array)
-        if lengths is not None:
-            inside = np.arange(1, len(array) + 1)[:, None] <= np.asarray(lengths)
-            bad &= inside.reshape(inside.shape + (1,) * (array.ndim - 2))
+        bad = ~np.isfinite(array) & within(name)
         if bad.any():
             where = ", ".join(map(str, np.argwhere(bad)[0]))
             raise CellError(f"The {what} `{name}` is not finite{f' at [{where}]' if where else ''}.",

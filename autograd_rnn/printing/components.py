@@ -123,9 +123,15 @@ class Symbols:
     def total(self, term, var, first, last):
         """The sum of a term over var = first..last; a term without var as often as there are values."""
         term = self.sympy.Integer(term) if isinstance(term, int) else term
-        if term.has_free(var):
-            return self.sympy.Sum(term, (var, first, last))
-        return term * (last - first + 1)
+        if not term.has_free(var):
+            return term * (last - first + 1)
+        cases = [a for a in term.atoms(self.sympy.Sum) if a.has(self.sympy.Piecewise)]
+        if cases and term.is_Add:
+            return self.sympy.Add(*(self.total(a, var, first, last) for a in term.args))
+        if cases and term.is_Mul and cases[0] in term.args:  # SymPy pulls cases out of an inner sum that they depend on
+            rest = self.sympy.Mul(*(a for a in term.args if a is not cases[0]))
+            term = self.sympy.Sum(rest * cases[0].function, *cases[0].limits)
+        return self.sympy.Sum(term, (var, first, last))
 
 
 class Operand:

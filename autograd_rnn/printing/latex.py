@@ -7,7 +7,7 @@ without brackets, `{0:9}^{{\\top}}`, and is itself one weaker than the strongest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from string import Formatter
 
 from .. import primitives as P
@@ -47,7 +47,7 @@ def filled(template: str, operands: Iterable[Operand]) -> Operand:
     return Operand(template.format(*operands), min(asked) - 1 if asked else ATOM)
 
 
-def expression(system: System, root: Node) -> str:
+def expression(system: System, root: Node, adjoint: str = "d") -> str:
     """The LaTeX of an expression of this system.
 
     >>> from autograd_rnn import Cell
@@ -57,7 +57,7 @@ def expression(system: System, root: Node) -> str:
     """
     done: dict[Node, Operand] = {}
     for n in topological([root]):
-        done[n] = _one(system, n, [done[a] for a in n.args], done)
+        done[n] = _one(system, n, [done[a] for a in n.args], done, adjoint)
     return done[root].text
 
 
@@ -80,12 +80,12 @@ def _binds(n: Node) -> bool:
     return n.op.fill is not None and option(n) is not None and tokens_reduce(n)
 
 
-def _one(system: System, n: Node, x: list[Operand], done: dict[Node, Operand]) -> Operand:
+def _one(system: System, n: Node, x: list[Operand], done: dict[Node, Operand], adjoint: str) -> Operand:
     """A node from its operands."""
     if n.op is CONST:
         return _number(n.params[0])
     if n.op is READ:
-        symbol = names.variable(system, *n.params)
+        symbol = names.variable(system, n.params[0], n.params[1], adjoint)
         return Operand(str(symbol), ATOM if symbol.closed else ATOM - 1)
     if n.op is INDEX:
         return Operand(names.index(n.params[0]))
@@ -208,7 +208,7 @@ def breaks(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def broken(text: str, room: float) -> list[str]:
+def broken(text: str, room: float, width: Callable[[str], float] = width) -> list[str]:
     """Lines of at most `room` glyphs where that can be, cut at the outermost + that serves.
 
     >>> broken("a + f(b + c) + d", 13)
@@ -226,10 +226,10 @@ def broken(text: str, room: float) -> list[str]:
     return [*lines, text[start:]]
 
 
-def equation(system: System, eq: Equation) -> list[str]:
+def equation(system: System, eq: Equation, adjoint: str = "d") -> list[str]:
     """The lines of one equation, aligned at = and, where broken, below what follows it."""
-    left = str(names.variable(system, eq.name, eq.at))
-    first, *rest = broken(expression(system, apart(eq.value, eq.free)), WIDEST - width(left))
+    left = str(names.variable(system, eq.name, eq.at, adjoint))
+    first, *rest = broken(expression(system, apart(eq.value, eq.free), adjoint), WIDEST - width(left))
     return [f"{left} &= {first}", *(rf"&\quad{{}}{line.strip()}" for line in rest)]
 
 

@@ -29,11 +29,16 @@ def mathml(system: System, equations: Iterable[Equation]) -> str:
     >>> mathml(system, system.equations)[:54]
     '<math xmlns="http://www.w3.org/1998/Math/MathML" displ'
     """
+    return converted(latex(system, equations), "block")
+
+
+def converted(tex: str, display: str) -> str:
+    """LaTeX as one MathML element, `block` or `inline`."""
     try:
         from latex2mathml.converter import convert
     except ImportError:
         raise ImportError("MathML is converted by latex2mathml: pip install 'autograd_rnn[html]'") from None
-    out = convert(latex(system, equations), display="block")
+    out = convert(tex, display=display)
     for pattern, better in _FOR_BROWSERS:
         out = re.sub(pattern, better, out)
     return out

@@ -16,6 +16,7 @@ GREEK = frozenset((
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
     "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "ell",
     "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega"))
+ADJOINTS = {"d": r"\mathrm{d}", "delta": r"\delta", "partial": r"\partial"}  # dv, or delta v, or dL/dv in full
 ACCENTS = {"tilde": r"\tilde", "hat": r"\hat", "bar": r"\bar"}
 
 
@@ -33,7 +34,7 @@ class Typeset(NamedTuple):
     @property
     def closed(self) -> bool:
         """Whether a superscript may follow."""
-        return not self.sup and not self.base.endswith("'")
+        return not self.sup and not self.base.endswith("'") and not self.base.startswith(r"\frac")
 
 
 def letter(word: str, sub: bool = False) -> str:
@@ -98,35 +99,44 @@ def batch(system: System) -> str:
     return "b" if "b" not in system.axes and "b" not in system.indices else rf"\mathrm{{{BATCH}}}"
 
 
-def variable(system: System, name: str, at: tuple[Position, ...]) -> Typeset:
+def variable(system: System, name: str, at: tuple[Position, ...], adjoint: str = "d") -> Typeset:
     """A variable where it stands. `dv` is set as an adjoint where the system has `v`, `v_dot` as a tangent, and the
-    carry `dc_tm1[t]` as what reaches c_{t-1} from step t.
+    carry `dc_tm1[t]` as what reaches c_{t-1} from step t. adjoint: how adjoints are written, one of ADJOINTS.
 
     >>> from autograd_rnn import Cell
     >>> system = Cell("h[t] = U @ h[t-1] + x[t]").backward().system
     >>> print(variable(system, "dU", ()), variable(system, "dh_tm1", (Position("t", "i", 1),)))
     \\mathrm{d}U \\mathrm{d}h_{t}^{\\leftarrow t+1}
     """
-    adjoint_of = _adjoint_of(system, name)
-    if adjoint_of:
-        order, target_name = adjoint_of
-        target = variable(system, target_name, at)
-        return target._replace(base=r"\mathrm{d}" + (f"_{{{order}}}" if order else "") + target.base)
-    carried = _carry(system, name)
+    found = primal(system, name)
+    if found:
+        order, target_name = found
+        target = variable(system, target_name, at, adjoint)
+        below = f"_{{{order}}}" if order else ""
+        if adjoint == "partial":
+            return Typeset(rf"\frac{{\partial{below} \mathcal{{L}}}}{{\partial {target}}}")
+        return target._replace(base=ADJOINTS[adjoint] + below + (" " if adjoint == "delta" else "") + target.base)
+    carried = carry(system, name)
     if carried:
-        adjoint, ends = carried
-        here = {p.index.rstrip("'"): p for p in at}
-        reached = [here[e.index]._replace(offset=here[e.index].offset + e.offset) if e.base == "i" else e for e in ends]
-        target = variable(system, adjoint, tuple(reached))
-        moved = [position(here[e.index]) for e in ends if e.base == "i" and e.offset]
+        name, ends = carried
+        reached, sender = sent(ends, at)
+        target = variable(system, name, reached, adjoint)
+        moved = [position(p) for p in sender]
         base = target if not target.sup else Typeset(f"({target})")
         return base._replace(sup=r"\leftarrow " + ",".join(moved) if moved else r"\leftarrow")
     if name.endswith("_dot") and _alike(system, name, name[:-4]):
-        target = variable(system, name[:-4], at)
+        target = variable(system, name[:-4], at, adjoint)
         return target._replace(base=rf"\dot{{{target.base}}}")
     symbol = plain(name)
     labels = tuple(rf"\mathrm{{{s}}}" if s in system.indices and len(s) == 1 else s for s in symbol.subs)  # W_i[i]
     return symbol._replace(subs=labels + tuple(map(position, at)))
+
+
+def sent(ends: list[Position], at: tuple[Position, ...]) -> tuple[tuple[Position, ...], list[Position]]:
+    """Where a carry that stands at `at` arrives, and the positions that sent it."""
+    here = {p.index.rstrip("'"): p for p in at}
+    reached = [here[e.index]._replace(offset=here[e.index].offset + e.offset) if e.base == "i" else e for e in ends]
+    return tuple(reached), [here[e.index] for e in ends if e.base == "i" and e.offset]
 
 
 def _alike(system: System, name: str, other: str) -> bool:
@@ -135,17 +145,17 @@ def _alike(system: System, name: str, other: str) -> bool:
         system.shapes[other]) == len(system.shapes[name])
 
 
-def _adjoint_of(system: System, name: str) -> tuple[str, str] | None:
+def primal(system: System, name: str) -> tuple[str, str] | None:
     """(order, v) where `name` is `dv`, or `d2_v` in a second pass."""
     found = re.fullmatch(r"d(?:(\d+)_)?(.+)", name)
     return (found[1] or "", found[2]) if found and _alike(system, name, found[2]) else None
 
 
-def _carry(system: System, name: str) -> tuple[str, list[Position]] | None:
+def carry(system: System, name: str) -> tuple[str, list[Position]] | None:
     """(adjoint, the position it is sent to) where `name` is a carry such as `dc_tm1`: an adjoint's name and a tag."""
     for k in (k for k, c in enumerate(name) if c == "_" and name in system.axes):
         adjoint, words = name[:k], name[k + 1:].split("_")
-        if adjoint not in system.axes or not _adjoint_of(system, adjoint):
+        if adjoint not in system.axes or not primal(system, adjoint):
             continue
         ends = []
         for i in system.axes[adjoint]:

@@ -1,0 +1,261 @@
+"""Grading: a student's backward equations, each judged with the true values of the names on its right.
+
+    her text -> expressions over the derivation's names -> values at random points -> right, or
+    her terms against the true ones -> the small edit that mends a term, or the smallest parts that differ
+
+Two expressions are equal when their values are: any algebraically equal form is right. Nothing of a text is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import primitives as P
+from ..elaborate import Elaboration
+from ..equations import BATCH, Equation, System
+from ..errors import CellError
+from ..graph import READ, Node, const, option, read, topological
+from ..parse import Line, Parsed, parse
+from ..printing.text import expression, system_text
+from ..reader import Reader
+from .differ import differences
+from .rewrites import gate_values, shifted, single, without
+from .values import MINE, Values, delays, lined
+
+if TYPE_CHECKING:
+    from . import Derivation
+
+LONGEST, DEEPEST = 5000, 100  # operations in a line, and of them inside each other, with functions expanded
+MOST_LINES = 500
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A line of the homework: "right", "own name", "transpose", "time index", "shape" or "wrong", and what it lacks."""
+
+    text: str
+    number: int
+    verdict: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in ("right", "own name")
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A homework judged. missing: adjoints that its lines or the parameters need; left_out: what nobody has to give."""
+
+    lines: tuple[Judged, ...]
+    missing: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.missing and all(line.ok for line in self.lines)
+
+    def _ends(self) -> list[tuple[str, str]]:
+        rows = [("missing", ", ".join(self.missing)), ("not given", ", ".join(self.left_out))]
+        right = sum(line.ok for line in self.lines)
+        return [row for row in rows if row[1]] + [("in all", f"{right} of {len(self.lines)} lines right"
+                                                  + f", {len(self.missing)} missing" * bool(self.missing))]
+
+    def __str__(self):
+        out = []
+        for line in self.lines:
+            out.append(f"{line.number:4}  {line.verdict:<11} {line.text}")
+            out += [f"{'':18}{note}" for note in line.notes]
+        return "\n".join(out + [f"{'':6}{what:<11} {names}" for what, names in self._ends()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        cell = lambda body, style="": f'<td style="text-align:left;vertical-align:top{style}">{body}</td>'
+        rows = []
+        for line in self.lines:
+            notes = "".join(f"<br>{escape(note)}" for note in line.notes)
+            colour = ";color:#2a7a2a" if line.ok else ";color:#b02020"
+            said = f"<code>{escape(line.text)}</code>{notes}"
+            rows.append(cell(line.number) + cell(line.verdict, colour) + cell(said))
+        rows += [cell("") + cell(what) + cell(escape(names)) for what, names in self._ends()]
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def grade(d: Derivation, text: str) -> Grade:
+    """The lines of `text` judged against the derivation. A text that cannot be read raises CellError, with its line."""
+    home = _Homework(d, text)
+    lines = tuple(home.judged(eq) for eq in home.equations)
+    return Grade(lines, *home.absent())
+
+
+class _Homework:
+    """Her equations as expressions over the derivation's names and her own."""
+
+    def __init__(self, d: Derivation, text: str):
+        self.d, system, hers = d, d.derived.system, parse(text)
+        self.system, self.names = system, frozenset(system.axes)
+        truth = parse(system_text(system))  # says which index each name runs over
+        for declaration in hers.declarations.values():
+            raise declaration.line.error("A homework has equations only.", None, "Remove the declaration.")
+        if len(hers.definitions) > MOST_LINES:
+            raise CellError(f"The homework has more than {MOST_LINES} lines.", remedy="Give fewer.")
+        for line, e in [(q.line, e) for q in hers.definitions for e in (*q.targets, q.expression)]:
+            _known_indices(line, e, system)
+        leaves = {n.op.name: n.op for n in system.nodes if n.args and P.PRIMITIVES.get(n.op.name) is not n.op}
+        self.home = Elaboration(Parsed((*hers.definitions, *truth.definitions), truth.declarations, hers.functions), {},
+                                leaves)
+        for q in hers.definitions:
+            self.home.define(self._read(q))
+        self.equations: list[Equation] = self.home.equations
+        self.own = [eq for eq in self.equations if eq.name not in self.names]
+        self.copies = frozenset(d.derived.names[name] for name in delays(d) if name in d.derived.names)
+        self.true = {(eq.name, eq.at): value for eq, value in _written_out(d, self.copies)}
+        self.points: dict[tuple[int, bool], Values] = {}
+
+    def _read(self, q) -> Equation:
+        """One line of hers; the names on its right are the derivation's, or defined in another line."""
+        name, at = self.home.target(q, q.targets[0])
+        if len(q.targets) > 1:
+            raise q.line.error("A line defines one name.", q.targets[1], "Write one line for each name.")
+        if name in self.system.given:
+            raise q.line.error(f"`{name}` is given and needs no equation.", q.targets[0], "Remove the line.")
+        value = Reader(self.home, q.line, {p.index for p in at if p.base == "i"}).node(q.expression)
+        size: dict[Node, int] = {}
+        depth: dict[Node, int] = {}
+        for n in topological([value]):
+            size[n], depth[n] = 1 + sum(size[a] for a in n.args), 1 + max((depth[a] for a in n.args), default=0)
+            if size[n] > LONGEST or depth[n] > DEEPEST:
+                raise q.line.error(f"The line has more than {LONGEST} operations, or more than {DEEPEST} inside each "
+                                   "other.", q.expression, "Name a part of it in a line of its own.")
+            if n.op is READ and n.params[0] not in self.names | self.home.targets:
+                near = get_close_matches(n.params[0], self.names, 1)
+                names = (m for m in ast.walk(q.expression) if isinstance(m, ast.Name) and m.id == n.params[0])
+                raise q.line.error(f"`{n.params[0]}` is no name of the cell or of its derivation.", next(names, None),
+                                   f"Did you mean `{near[0]}`?" if near else "Define it in a line of its own.")
+        return Equation(name, at, value, q.line)
+
+    def judged(self, eq: Equation) -> Judged:
+        assert eq.line is not None
+        text = eq.line.source.split("#", 1)[0].strip()
+        values = self.values(eq, False)
+        told = values.value(eq.value)
+        if eq.name not in self.names:
+            if isinstance(told, CellError):
+                return Judged(text, eq.line.number, "wrong", (_fact(values, told),))
+            return Judged(text, eq.line.number, "own name")
+        if values.right(eq.value, values.true(eq)):
+            values = self.values(eq, True)  # once more, at other sizes and another length
+            told = values.value(eq.value)
+            if values.right(eq.value, values.true(eq)):
+                return Judged(text, eq.line.number, "right")
+        true, ours = values.true(eq), self.true.get((eq.name, eq.at), const(0))
+        notes = list(differences(values, eq.value, ours if values.given.batch > 1 else single(ours), self.origin(eq)))
+        kinds, said = {kind for kind, _ in notes}, [note for _, note in notes]
+        if isinstance(told, CellError):
+            said, kinds = said or [_fact(values, told)], kinds or {"shape"}
+        elif values.shape(told) not in ((), values.shape(true)):
+            said += [f"its shape is {_named(values, told)}; {eq} has the shape {_named(values, true)}"]
+            kinds = kinds - {"wrong"} or {"shape"}
+        else:
+            said.append(_example(values, eq, told, true))
+        return Judged(text, eq.line.number, kinds.pop() if len(kinds) == 1 else "wrong", tuple(said))
+
+    def values(self, eq: Equation, other: bool) -> Values:
+        """Points to judge a line at: with a batch where something sums over it, else of one example."""
+        reads = {n.params[0] for n in topological([eq.value]) if n.op is READ}
+        batched = [e.value for e in (eq, *self.d.derived.forward.equations, *(e for e in self.own if e.name in reads))]
+        key = 1 + any(n.op.fill is not None and option(n) == BATCH for n in topological(batched)), other
+        if key not in self.points:
+            self.points[key] = Values(self.d, self.home, self.own, *key)
+        return self.points[key]
+
+    def origin(self, eq: Equation) -> Callable[[Node], str]:
+        """What a true term stands for: the variable that the gradient comes through."""
+        of = {adjoint: name for name, adjoint in self.d.derived.names.items()}
+        seeds = set(self.d.derived.seeds.values())
+
+        def told(term: Node) -> str:
+            for name, at in (n.params for n in topological([term]) if n.op is READ):
+                if name in seeds:
+                    return ", what comes from outside"
+                if name in of and eq.name in of:
+                    owing, through = (expression(read(of[n], p)) for n, p in ((eq.name, eq.at), (name, at)))
+                    return f", what {owing} owes through {through}"
+            return ""
+
+        return told
+
+    def absent(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(missing, left out): what the parameters' gradients need, by her lines or, where there is none, by the true
+        ones, except intermediates that no line of hers reads; the gradients of inputs and initial states."""
+        names, forward = self.d.derived.names, self.d.derived.forward
+        named = lambda *roles: [names[n] for n in forward.having(*roles) if n in names]
+        hers = {eq.name: eq.value for eq in self.equations if not eq.end}
+        true = {eq.name: eq for eq in self.d.recursion if not eq.end}
+        reads = lambda value: {n.params[0] for n in topological([value]) if n.op is READ}
+        needed: set[str] = set()
+        stack = named("parameter")
+        while stack:
+            name = stack.pop()
+            if name not in needed and (name in hers or name in true):
+                needed.add(name)
+                stack += reads(hers[name] if name in hers else true[name].value)
+        asked = {*named("parameter", "state"), *(n for value in hers.values() for n in reads(value))} & needed
+        asked -= self.copies | set(hers) | ({names[n] for n in self.d.outputs} if not self.d.derived.seeds else set())
+        given = {(eq.name, eq.at) for eq in self.equations}
+        return tuple(str(eq) for eq in true.values() if eq.name in asked), tuple(
+            str(eq) for eq in self.d.recursion if (eq.name, eq.at) not in given and eq.name not in self.copies | asked
+            and (eq.end or eq.name in named("input")))
+
+
+def _known_indices(line: Line, e: ast.expr, system: System) -> None:
+    known = {*system.indices, *(i.upper() for i in system.indices)}
+    for s in ast.walk(e):
+        for n in ast.walk(s.slice) if isinstance(s, ast.Subscript) else ():
+            if isinstance(n, ast.Name) and n.id not in known:
+                raise line.error(f"`{n.id}` is no index of this cell.", n, f"Indices: {', '.join(system.indices)}.")
+
+
+def _written_out(d: Derivation, copies: Collection[str]) -> Iterator[tuple[Equation, Node]]:
+    """Every true equation in gate values, and what arrives from other steps in the variables that sent it."""
+    unseen = {seed for name, seed in d.derived.seeds.items() if name in delays(d)}
+    values = {eq: without(gate_values(eq.value, d.held), unseen) for eq in d.derived.system.equations}
+    sent = {eq.name: replace(eq, value=value) for eq, value in values.items()
+            if eq.name in {*d.derived.carries, *copies} and not eq.end}
+    for eq, value in values.items():
+        for _ in range(1 + 2 * len(copies)):  # what arrives through a copy arrives from further away
+            value = shifted(value, sent)
+        yield eq, value
+
+
+# --- said --------------------------------------------------------------------------------------------------------
+
+
+def _example(values: Values, eq: Equation, told: np.ndarray, true: np.ndarray) -> str:
+    """The entry that differs most at the first point."""
+    told, true = (v[0] for v in np.broadcast_arrays(*lined(told, true)))
+    place = np.unravel_index(np.argmax(np.where(np.isfinite(told), np.abs(told - true), np.inf)), true.shape)
+    steps = dict(zip(values.system.indices, place))
+    at = ", ".join(str(p) if p.base != "i" else f"{p.index}={steps[p.index] + 1}" for p in eq.at)
+    entry = ",".join(str(k + 1) for k in place[1 + len(steps):])
+    return (f"for instance {eq.name}{f'[{at}]' if at else ''}{f', component {entry},' if entry else ''} is "
+            f"{told[place] + 0:.4g} by this line and {true[place] + 0:.4g} in truth")
+
+
+def _named(values: Values, value: np.ndarray) -> str:
+    return "(" + ", ".join(map(values.dimension, values.shape(value))) + ")"
+
+
+def _fact(values: Values, e: CellError) -> str:
+    """What contradicts itself, sizes by their names."""
+    fact = e.fact.replace(f" in the definition of `{MINE}`", "")
+    return re.sub(r"\b\d+\b", lambda m: values.dimension(int(m[0])), fact)

@@ -1,0 +1,129 @@
+"""Random points, and many expressions evaluated at all of them at once: what proofs and grades stand on.
+
+    system -> drawn(...) -> Given, a point on each lane;   Bench: expressions -> equations of their own -> arrays
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..arrays import Given
+from ..check import STEP
+from ..equations import BATCH, Equation, System
+from ..evaluate import evaluate
+from ..gradient import Typing
+from ..graph import Node, Position, read
+from ..parse import Declaration, Line
+from ..shapes import carry_over
+
+LENGTH = 3  # steps of the sequences drawn
+
+
+def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0) -> Given:
+    """A random point, or one for each lane: small sizes, weights so moderate that no gate saturates, ends too."""
+    rng = np.random.default_rng(seed)
+    chosen: dict[str, int] = {}
+    for k, d in enumerate([*system.inferred.aliases, *(i for i in system.indices if i in system.model)]):
+        if d not in system.sizes(chosen):
+            chosen[d] = size or 2 + k % 3
+    sizes = system.sizes(chosen)
+    extents = {i: sizes[i] if i in system.model else LENGTH for i in system.indices}
+    lead = (lanes,) if lanes else ()
+
+    def numbers(name: str, axes: tuple[int, ...]) -> np.ndarray:
+        shape = (batch,) * (name in system.per_example) + _components(system, name, sizes)
+        role, whole = system.roles[name], (*lead, *axes, *shape)
+        declared = system.declarations.get(name)
+        if role == "class":
+            return rng.integers(0, 2, whole)
+        if role == "const":
+            return rng.integers(1, 4, whole).astype(float)
+        if declared is not None and declared.kind == "bernoulli":
+            return rng.integers(0, 2, whole).astype(float)
+        fan_in = shape[-1] if role == "parameter" and len(system.shapes[name]) > 1 else 1
+        return rng.normal(0, 0.8, whole) / np.sqrt(fan_in)
+
+    values = {n: numbers(n, tuple(extents[i] for i in system.axes[n])) for n in system.given}
+    given = Given(values, sizes, extents, batch, np.dtype(float), lanes=lanes)
+    for name, at in open_ends(system):
+        given.ends[name, at] = numbers(name, tuple(extents[p.index] for p in at if p.base == "i"))
+    return given
+
+
+def _components(system: System, name: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    return tuple(d if isinstance(d, int) else sizes[d] for d in system.shapes[name])
+
+
+def open_ends(system: System) -> Iterator[tuple[str, tuple[Position, ...]]]:
+    """The outside ends that real values are read at and no equation defines."""
+    found: dict[tuple[str, tuple[Position, ...]], None] = {}
+    for n in system.reads:
+        name, at = n.params
+        for k, p in enumerate(at):
+            if p.base == "i" and p.offset and p.index not in system.model and system.roles[name] in ("state", "input"):
+                end = Position(p.index, "1", -1) if p.offset < 0 else Position(p.index, "T", 1)
+                main = tuple(map(Position, system.axes[name]))
+                found[name, (*main[:k], end, *main[k + 1:])] = None
+    defined = {(eq.name, eq.at) for eq in system.equations}
+    return (key for key in found if key not in defined)
+
+
+class Bench:
+    """Expressions over a system, evaluated together: each becomes an equation of its own."""
+
+    def __init__(self, system: System):
+        self.system, self.typing = system, Typing(system)
+        self.equations: list[Equation] = []
+        self.axes, self.declarations = dict(system.axes), dict(system.declarations)
+        self.directions: list[str] = []
+
+    def name(self) -> str:
+        return f"#{len(self.axes)}"  # no identifier: it meets no name of a text
+
+    def measure(self, n: Node) -> str:
+        """The name under which an expression's values will be found."""
+        name = self.name()
+        free = tuple(i for i in self.system.indices if i in self.typing.free(n))
+        self.axes[name] = free
+        self.equations.append(Equation(name, tuple(map(Position, free)), n))
+        return name
+
+    def direction(self, x: Node) -> tuple[str, Node]:
+        """A variable of an expression's indices and shape, to be added to it: (its name, its read)."""
+        name = self.name()
+        free = self.typing.free(x)
+        self.axes[name] = tuple(i for i in self.system.indices if i in free)
+        kind = "input" if BATCH in free else "parameter"
+        self.declarations[name] = Declaration(name, kind, None, None, Line("", 0))
+        self.directions.append(name)
+        return name, read(name, tuple(map(Position, self.axes[name])))
+
+    def run(self, given: Given, seed: int) -> dict[str, np.ndarray]:
+        """Values by name, along (lane, every index, batch, components); directions are random, times i h."""
+        system = System([*self.system.equations, *self.equations], self.axes, self.system.model, self.declarations)
+        sizes = carry_over(given.sizes, self.system.inferred, system.inferred)
+        rng = np.random.default_rng(seed)
+        values = dict(given.values)
+        for name in self.directions:
+            shape = tuple(given.extents[i] for i in self.axes[name]) + (given.batch,) * (name in system.per_example)
+            shape += _components(system, name, sizes)
+            values[name] = rng.normal(size=(given.lanes, *shape)) * (1j * STEP)
+        run = replace(given, values=values, sizes=sizes, dtype=np.dtype(complex))
+        wanted = [eq.name for eq in self.equations] + self.directions
+        stores = evaluate(system, run, wanted)
+        return {n: _aligned(system, n, stores[n]) for n in wanted}
+
+
+def _aligned(system: System, name: str, store: np.ndarray) -> np.ndarray:
+    """Without its border, along every index and the batch, so that any two arrays meet."""
+    axes = system.axes[name]
+    array = store[(slice(None), *(slice(1, -1),) * len(axes))]
+    if name not in system.per_example:
+        array = np.expand_dims(array, 1 + len(axes))
+    for k, i in enumerate(system.indices):
+        if i not in axes:
+            array = np.expand_dims(array, 1 + k)
+    return array

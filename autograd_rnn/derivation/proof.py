@@ -1,0 +1,262 @@
+"""The proof of a derivation: every step before and after at random points, and what is printed, by the complex step.
+
+    a step of two expressions      both sides evaluated, entry by entry
+    a step from (dy/dx)' g         <(dy/dx)' g, v> = <g, Im y(x + ihv) / h> against <after, v>, for a random v
+    the closed form                sums of products of Jacobians, kept and dropped, against what the steps send back
+    the final recursion            its SymPy objects, with the complex step's values on the right: see recursion.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import primitives as P
+from ..adjoint import replaced
+from ..arrays import Given
+from ..check import STEP, TOLERANCE, magnitude
+from ..equations import System
+from ..gradient import PULLBACK, Step
+from ..graph import READ, Node, Position, node, read, topological
+from ..printing import plain
+from .jacobian import Recurrence
+from .points import LENGTH, Bench, drawn
+from .recursion import prove_recursion
+
+if TYPE_CHECKING:
+    from . import Derivation
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One step or printed equation, and the largest relative difference of its two sides over all points."""
+
+    what: str
+    error: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= TOLERANCE
+
+    def __str__(self):
+        return f"{self.error:9.1e}  {self.what}"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved: the steps of the record, the closed forms, the equations of the final recursion.
+
+    `ok`: all within 1e-12; `wrong`: those that are not.
+    """
+
+    steps: tuple[Verdict, ...]
+    closed: tuple[Verdict, ...]
+    recursion: tuple[Verdict, ...]
+
+    @property
+    def all(self) -> tuple[Verdict, ...]:
+        return self.steps + self.closed + self.recursion
+
+    @property
+    def wrong(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.all if not v.ok)
+
+    @property
+    def worst(self) -> float:
+        return max((v.error for v in self.all), default=0.0)
+
+    @property
+    def ok(self) -> bool:
+        return not self.wrong
+
+    def __str__(self):
+        verdict = f"all within {TOLERANCE:g}" if self.ok else f"{len(self.wrong)} WRONG"
+        line = (f"{len(self.steps)} steps, {len(self.closed)} closed forms and {len(self.recursion)} printed "
+                f"equations, {verdict}; worst {self.worst:.1e}")
+        return "\n".join([line, *map(str, self.wrong)])
+
+    __repr__ = __str__
+
+
+def prove(d: Derivation, points: int, seed: int) -> Proof:
+    printed = (Verdict(f"the printed equation of {key}", error) for key, error in prove_recursion(d, seed))
+    return Proof(tuple(prove_steps(d, points, seed)), tuple(prove_closed(d, points, seed)), tuple(printed))
+
+
+def _seeded(d: Derivation, points: int, seed: int) -> Given:
+    """Points of forward and adjoint system together; cotangents outside the sequence are zero."""
+    given = drawn(d.derived.system, seed, lanes=points)
+    for name, at in given.ends:
+        if name not in d.derived.forward.axes:
+            given.ends[name, at] = np.zeros_like(given.ends[name, at])
+    return given
+
+
+# --- steps -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """A step's two sides as names on a bench: terms that stand for themselves, and pullbacks as pairs (g, moved y)."""
+
+    after: str
+    size: str
+    terms: tuple[str, ...]
+    direction: str | None
+    pulled: tuple[tuple[str, str], ...]
+
+
+def prove_steps(d: Derivation, points: int, seed: int) -> Iterator[Verdict]:
+    """Every step of the record, at all points at once: a lane for each."""
+    system, style = d.derived.system, plain.Style(d.derived.system)
+    bench = Bench(system)
+    plans = [(step, _sides(d, bench, step)) for step in d.steps]
+    values = bench.run(_seeded(d, points, seed), seed)
+    for step, sides in plans:
+        if sides.direction is None:
+            inner = _inner(system, step) if step.rule == "shift" else ()
+            error = _difference(values[sides.terms[0]].real[inner], values[sides.after].real[inner])
+        else:
+            error = _inner_products(sides, values, points)
+        yield Verdict(f"{step.rule} at {plain.expression(style, step.site)}", error)
+
+
+def _inner_products(sides: _Sides, values: dict[str, np.ndarray], points: int) -> float:
+    """<before, v> against <after, v>, judged by the size of their terms."""
+    v = values[sides.direction or ""].imag / STEP
+    along = lambda name: (_like(values[name].real, v) * v).reshape(points, -1)
+    products = [*map(along, sides.terms)]
+    products += [(values[g].real * values[y].imag / STEP).reshape(points, -1) for g, y in sides.pulled]
+    size = np.sum([np.abs(p).sum(axis=1) for p in (*products, along(sides.size))], axis=0)
+    return _difference(np.sum([p.sum(axis=1) for p in products], axis=0), along(sides.after).sum(axis=1), size)
+
+
+def _sides(d: Derivation, bench: Bench, step: Step) -> _Sides:
+    after, size = bench.measure(step.after), bench.measure(magnitude(step.after))
+    terms = step.before.args if step.before.op is P.add else (step.before,)
+    stripped = [_stripped(n) for n in terms]
+    if all(n.op is not PULLBACK for n in stripped):
+        return _Sides(after, size, (bench.measure(step.before),), None, ())
+    x = next(n.args[2] for n in stripped if n.op is PULLBACK)
+    direction, v = bench.direction(x)
+    pulled = []
+    for n in stripped:
+        if n.op is PULLBACK:
+            g, y, x = n.args
+            moved = P.total(x, v)
+            if y is step.site:  # a rule speaks of its operands, not of what may stand below them too
+                value = node(y.op, *(moved if a is x else a for a in y.args), params=y.params)
+            else:
+                value = replaced(_defined(d, y), {x: moved})
+            pulled.append((bench.measure(g), bench.measure(value)))
+    plain_terms = tuple(bench.measure(n) for n, inner in zip(terms, stripped) if inner.op is not PULLBACK)
+    return _Sides(after, size, plain_terms, direction, tuple(pulled))
+
+
+def _defined(d: Derivation, y: Node) -> Node:
+    """The right side of a variable's equation; any other expression as it is."""
+    return next((eq.value for eq in d.derived.forward.equations if y is read(eq.name, eq.at)), y)
+
+
+def _inner(system: System, step: Step) -> tuple[slice, ...]:
+    """Positions whose reads all lie inside: what arrives from outside is zero, whatever it is multiplied by there."""
+    cut = dict.fromkeys(system.indices, (0, 0))
+    for n in topological([step.after]):
+        for p in n.params[1] if n.op is READ else ():
+            if p.base == "i":
+                cut[p.index] = (min(cut[p.index][0], p.offset), max(cut[p.index][1], p.offset))
+    return (slice(None), *(slice(-low, -high or None) for low, high in cut.values()))
+
+
+def _stripped(n: Node) -> Node:
+    while n.op is P.sum and n.params:
+        n = n.args[0]
+    return n
+
+
+def _like(a: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return a.reshape(a.shape + (1,) * (v.ndim - a.ndim))
+
+
+def _difference(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> float:
+    """The largest difference over the largest entry, in the worst lane; lanes outside the domain do not count."""
+    a, b = np.broadcast_arrays(a, b)
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    size = np.max(np.abs(a), axis=1) if size is None else np.broadcast_to(size, len(a))
+    finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+    if not finite.any():
+        return np.inf
+    gap = np.max(np.abs(a - b), axis=1)
+    error = np.where(gap == 0, 0, gap / np.where(size == 0, 1, size))
+    return float(np.max(error[finite]))
+
+
+# --- the closed form ---------------------------------------------------------------------------------------------
+
+
+def prove_closed(d: Derivation, points: int, seed: int) -> Iterator[Verdict]:
+    """g_t as the sum over later steps of products of Jacobians; and, truncated after a step, with what that drops."""
+    for r in d.recurrences:
+        if r.simple and r.worked_out and all(d.printed.axes[n.params[0]] == (r.index,) for n in r.states):
+            loop = _Loop(d, r, points, seed)
+            for kept, what in ((LENGTH, "the closed form"), (1, "what truncation keeps and drops")):
+                error = max(_difference(loop.sent(u, 0), total) for u, total in loop.closed(kept).items())
+                yield Verdict(f"{what} along {r.index}", error)
+
+
+class _Loop:
+    """A recurrence at random points: its Jacobians step by step, in the order in which it runs."""
+
+    def __init__(self, d: Derivation, r: Recurrence, points: int, seed: int):
+        self.r = r
+        bench = Bench(d.derived.system)
+        self.local = {n: bench.measure(g) for n, g in r.local.items()}
+        self.beside = {n: bench.measure(g) for n, g in r.beside.items()}
+        self.carries = {n: bench.measure(read(c, tuple(map(Position, d.printed.axes[c]))))
+                        for c, n in d.derived.carries.items() if n in r.reached}
+        routes = {b: [(w, bench.measure(m)) for w, m in b.routes] for b in r.blocks}
+        axis = 1 + d.printed.indices.index(r.index)
+        self.values = {}
+        for name, v in bench.run(_seeded(d, points, seed), seed).items():
+            moved = np.moveaxis(v.real, axis, 0)
+            self.values[name] = np.broadcast_to(moved, (LENGTH, *moved.shape[1:]))[::r.sign]
+        self.jacobians: dict[tuple[Node, Node], np.ndarray] = {}
+        for b in r.blocks:
+            parts = [self.values[m] if w is None else self.values[m] @ self.jacobians[w, b.reached]
+                     for w, m in routes[b] if w is None or (w, b.reached) in self.jacobians]
+            self.jacobians[b.state, b.reached] = sum(parts[1:], parts[0])
+
+    def sent(self, u: Node, t: int) -> np.ndarray:
+        """What step t sends to u through the loop."""
+        found = self.values[self.carries[u]][t]
+        return found - self.values[self.beside[u]][t] if u in self.beside else found
+
+    def back(self, g: dict[Node, np.ndarray], t: int) -> dict[Node, np.ndarray]:
+        """J_t' g: from the states of step t to what reached it."""
+        found: dict[Node, np.ndarray] = {}
+        for (v, u), jacobian in self.jacobians.items():
+            if v in g:
+                part = np.squeeze(np.swapaxes(jacobian[t], -1, -2) @ g[v][..., None], -1)
+                found[u] = found[u] + part if u in found else part
+        return found
+
+    def named(self, g: dict[Node, np.ndarray]) -> dict[Node, np.ndarray]:
+        """What reached a step, as the states of the step before."""
+        states = {v.params[0]: v for v in self.r.states}
+        return {states[u.params[0]]: value for u, value in g.items() if u.params[0] in states}
+
+    def closed(self, kept: int) -> dict[Node, np.ndarray]:
+        """sum_k (J_k ... J_1)' Delta_k over the first `kept` steps, and (J_kept ... J_1)' g_kept, which that drops."""
+        starts = [(k, {n: self.values[name][k] for n, name in self.local.items()}) for k in range(kept)]
+        if kept < LENGTH:
+            starts.append((kept - 1, self.named({u: self.sent(u, kept) for u in self.carries})))
+        total: dict[Node, np.ndarray] = {u: np.zeros(1) for u in self.carries}
+        for k, g in starts:
+            reached = self.back(g, k)
+            for t in range(k - 1, -1, -1):
+                reached = self.back(self.named(reached), t)
+            total = {u: value + reached[u] if u in reached else value for u, value in total.items()}
+        return total

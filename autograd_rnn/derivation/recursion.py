@@ -1,0 +1,181 @@
+"""The final recursion as it is printed, proved: its SymPy objects, evaluated on the complex step's own gradients.
+
+    every equation's value moved by ih -> the gradient of every variable;   SymPy right side == left side, everywhere
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+from math import inf, isfinite, nan, prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import primitives as P
+from ..arrays import Given, bordered_shape
+from ..check import STEP
+from ..equations import System
+from ..evaluate import evaluate
+from ..graph import Position, extent_name, node, read
+from ..parse import Declaration, Line
+from ..printing.components import Symbols, symbol_name
+from ..shapes import carry_over
+from .points import drawn
+
+if TYPE_CHECKING:
+    from . import Derivation
+
+
+def prove_recursion(d: Derivation, seed: int) -> Iterator[tuple[str, float]]:
+    """(equation, error) for each SymPy equation of the final recursion, the complex step's gradients on both sides."""
+    forward = d.derived.forward
+    given = drawn(forward, seed, size=2, batch=1)
+    found = _Values(d, given, true_cotangents(d, given, seed))
+    equations = d.sympy("elementwise")
+    for eq in d.recursion:
+        key = str(eq) if eq.end else eq.name
+        left, right = equations[key].lhs, equations[key].rhs
+        letters = list(getattr(left, "indices", ()))
+        ranges = [range(1, given.extents[p.index] + 1) if p.base == "i" else (None,) for p in eq.at]
+        components = found.arrays[eq.name].shape[len(eq.at) + (eq.name in d.printed.per_example):]
+        ranges += [range(1, n + 1) for n in components]
+        gap = largest = 0.0
+        for place in product(*ranges):
+            here = {letter: float(k) for letter, k in zip(letters, place) if k is not None}
+            told, true = found.number(right, here), found.number(left, here)
+            edge = any(k in (1, given.extents[p.index]) for k, p in zip(place, eq.at) if p.base == "i")
+            if isfinite(told) and isfinite(true):
+                gap, largest = max(gap, abs(told - true)), max(largest, found.number(right, here, True))
+            elif isfinite(true) and not edge:  # at the edge, a zero from outside may meet no number
+                gap = inf
+        yield key, gap / largest if largest else gap
+
+
+def true_cotangents(d: Derivation, given: Given, seed: int) -> dict[str, np.ndarray]:
+    """Every variable's gradient by the complex step, as bordered arrays: each equation's value is moved in each entry.
+
+    Cotangents from outside are drawn, and come along under their own names.
+    """
+    forward, names = d.derived.forward, d.derived.names
+    system, moves = _movable(forward)
+    sizes = carry_over(given.sizes, forward.inferred, system.inferred)
+    printed = replace(given, sizes=carry_over(given.sizes, forward.inferred, d.printed.inferred))
+
+    def zeros(name: str) -> np.ndarray:
+        comps = tuple(s if isinstance(s, int) else sizes[s] for s in system.shapes[name])
+        axes = tuple(given.extents[i] for i in system.axes[name])
+        return np.zeros(axes + (given.batch,) * (name in system.per_example) + comps)
+
+    rng = np.random.default_rng(seed)
+    seeds = {n: rng.normal(size=zeros(n).shape) if d.derived.seeds else np.ones(()) for n in d.outputs}
+    point = replace(given, values={**given.values, **{b: zeros(b) for b in moves.values()}}, sizes=sizes)
+    places: dict[tuple[str, tuple[Position, ...]], Any] = dict(moves)
+    places |= {(n, tuple(map(Position, forward.axes[n]))): n for n in forward.having("parameter", "input")}
+    places |= dict.fromkeys(given.ends)  # moved where they are
+    found = {adj: np.zeros(bordered_shape(d.printed, adj, printed)) for adj in names.values()}
+    for (name, at), target in places.items():
+        if name not in names:
+            continue
+        value = _gradient(system, point, seeds, target, (name, at))
+        if name in system.per_example and names[name] not in d.printed.per_example:  # dL = 1 has no batch
+            value = value.take(0, axis=sum(p.base == "i" for p in at))
+        place = tuple(slice(1, -1) if p.base == "i" else 0 if p.base == "1" else -1 for p in at)
+        found[names[name]][place] = value
+    for name, outside in d.derived.seeds.items():
+        found[outside] = np.zeros(bordered_shape(d.printed, outside, printed))
+        found[outside][(slice(1, -1),) * len(forward.axes[name])] = seeds[name]
+    return found
+
+
+def _movable(forward: System) -> tuple[System, dict[tuple[str, tuple[Position, ...]], str]]:
+    """The system with an input added to every equation's value, and the inputs' names."""
+    axes, declarations, equations, moves = dict(forward.axes), dict(forward.declarations), [], {}
+    for eq in forward.equations:
+        move = f"#{len(axes)}"
+        axes[move] = eq.free
+        if eq.name in forward.per_example:
+            declarations[move] = Declaration(move, "input", None, None, Line("", 0))
+        moves[eq.name, eq.at] = move
+        equations.append(replace(eq, value=node(P.add, eq.value, read(move, tuple(map(Position, eq.free))))))
+    return System(equations, axes, forward.model, declarations), moves
+
+
+def _gradient(system: System, point: Given, seeds: Mapping[str, np.ndarray], target: str | None, end) -> np.ndarray:
+    """The gradient by the complex step, of a value by its name, or else of an end; a lane for each entry."""
+    base = point.ends[end] if target is None else point.values[target]
+    count = base.size
+    lanes = {id(v): np.broadcast_to(v, (count, *v.shape)) for v in (*point.values.values(), *point.ends.values())}
+    moved = np.broadcast_to(base, (count, *base.shape)).astype(complex)
+    moved.reshape(count, count)[np.diag_indices(count)] += 1j * STEP
+    run = replace(point, values={n: lanes[id(v)] for n, v in point.values.items()}, dtype=np.dtype(complex),
+                  ends={k: lanes[id(v)] for k, v in point.ends.items()}, lanes=count)
+    if target is None:
+        run.ends[end] = moved
+    else:
+        run.values[target] = moved
+    stores = evaluate(system, run, seeds)
+    total = np.zeros(count)
+    for name, seed in seeds.items():
+        inner = stores[name][(slice(None), *(slice(1, -1),) * len(system.axes[name]))].imag / STEP
+        total += (inner * seed).reshape(count, -1).sum(axis=1)
+    return total.reshape(base.shape)
+
+
+class _Values:
+    """Arrays of forward values and cotangents as the elementwise form reads them, and SymPy expressions as numbers."""
+
+    def __init__(self, d: Derivation, given: Given, cotangents: dict[str, np.ndarray]):
+        self.system, self.given = d.printed, given
+        self.arrays = {**evaluate(d.derived.forward, given), **cotangents}
+        self.symbols = {symbol_name(n): n for n in self.system.axes}
+        sizes = carry_over(given.sizes, d.derived.forward.inferred, d.final_system.inferred)
+        self.scalars = {s.name: sizes[str(k)] for k, s in Symbols(d.final_system).sizes.items() if s.is_Symbol}
+        self.scalars |= {extent_name(i): n for i, n in given.extents.items()}
+
+    def at(self, name: str, place: tuple[int, ...]) -> float:
+        """An entry: positions as they are, components from 1; zero outside the sequence and its ends."""
+        array, axes = self.arrays[name], len(self.system.axes[name])
+        if name in self.system.per_example:
+            array = np.take(array, 0, axis=axes)
+            place = place if len(place) == array.ndim else (*place[:axes], *place[axes + 1:])
+        where = (*place[:axes], *(k - 1 for k in place[axes:]))
+        inside = all(0 <= k < n for k, n in zip(where, array.shape))
+        return float(array[where]) if inside else 0.0
+
+    def number(self, e, here: dict, size: bool = False) -> float:
+        """A SymPy expression as a number, or the `size` of its terms. Nothing is compiled: names are looked up."""
+        import sympy
+
+        if size and not isinstance(e, sympy.Add | sympy.Mul | sympy.Sum):
+            return abs(self.number(e, here))
+        if e in here:
+            return here[e]
+        if e.is_Number or (e.is_Boolean and not e.args):
+            return float(bool(e) if e.is_Boolean else e)
+        if isinstance(e, sympy.Symbol):
+            name = self.symbols.get(e.name)
+            return self.scalars[e.name] if name is None else self.at(name, ())
+        if isinstance(e, sympy.Indexed):
+            return self.at(e.base.label.name, tuple(round(self.number(i, here)) for i in e.indices))
+        if isinstance(e, sympy.Sum):
+            var, first, last = e.limits[-1]
+            inner = e.func(e.function, *e.limits[:-1]) if len(e.limits) > 1 else e.function
+            steps = range(round(self.number(first, here)), round(self.number(last, here)) + 1)
+            return sum(self.number(inner, {**here, var: float(k)}, size) for k in steps)
+        if isinstance(e, sympy.Piecewise):
+            return next(self.number(a, here) for a, c in e.args if self.number(c, here))
+        args = [self.number(a, here, size) for a in e.args]
+        if isinstance(e, sympy.Add):
+            return sum(args)
+        if isinstance(e, sympy.Mul):
+            return prod(args)
+        if isinstance(e, sympy.And | sympy.Or):
+            return all(args) if isinstance(e, sympy.And) else any(args)
+        if isinstance(e, sympy.KroneckerDelta):
+            return float(args[0] == args[1])
+        value = e.func(*map(sympy.Float, args))
+        if value.is_Boolean:
+            return float(bool(value))
+        return float(value) if value.is_real else nan

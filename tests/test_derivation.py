@@ -1,0 +1,272 @@
+"""The derivation: every step proved, every printed form well formed, textbook formulas by value and by structure."""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+import sympy
+import systems
+from test_printing import balanced
+
+from autograd_rnn import Cell, CellError, zoo
+from autograd_rnn import primitives as P
+from autograd_rnn.derivation import Derivation
+from autograd_rnn.derivation.document import LEVELS
+from autograd_rnn.graph import node, rewrite
+from autograd_rnn.primitives import PRIMITIVES
+from autograd_rnn.printing.names import ADJOINTS
+
+CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
+
+
+def cell_of(name: str) -> Cell:
+    return zoo[name] if name in zoo else systems.cell(name)
+
+
+# --- proved ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_step_and_every_printed_equation_is_proved(name):
+    derivation = cell_of(name).derivation()
+    proof = derivation.check()
+    assert proof.ok, proof
+    assert len(proof.steps) == len(derivation.steps) and len(proof.recursion) == len(derivation.recursion)
+
+
+@pytest.mark.parametrize("name", zoo)
+@pytest.mark.parametrize("order", ["backward", "tangent"])
+def test_second_order_is_proved_the_same_way(name, order):
+    derivation = getattr(zoo[name], order)().derivation()
+    proof = derivation.check(points=5)
+    assert proof.ok, proof
+    assert balanced(derivation.latex()) and derivation.text() and derivation.sympy()
+
+
+def test_the_closed_form_is_proved_where_there_is_one_loop():
+    assert {name for name in zoo if not zoo[name].derivation().check(points=2).closed} == set()
+    both_ways = systems.cell("bidirectional").derivation().check(points=2)
+    assert len(both_ways.closed) == 6 and both_ways.ok  # whole and truncated; forward, backward, and above them
+
+
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "vanilla"])
+def test_every_damaged_step_is_caught_and_named(name):
+    derivation = cell_of(name).derivation()
+    steps = derivation.steps
+    for k, step in enumerate(steps):
+        damaged = Derivation(derivation.derived, derivation.outputs)
+        damaged.__dict__["steps"] = (*steps[:k], step._replace(after=2 * step.after), *steps[k + 1:])
+        verdicts = damaged.check(points=3).steps
+        assert [v.ok for v in verdicts] == [j != k for j in range(len(steps))], step
+        assert verdicts[k].what.startswith(step.rule)
+
+
+@pytest.mark.parametrize("primitive", ["sigmoid", "tanh", "mul", "matmul"])
+def test_a_damaged_rule_is_caught_and_named(primitive, monkeypatch):
+    rule = PRIMITIVES[primitive].vjp
+    monkeypatch.setitem(PRIMITIVES[primitive].__dict__, "vjp", lambda g, y, *x: tuple(
+        part if part is None else 3 * part for part in rule(g, y, *x)))
+    wrong = Cell(zoo.entry("gru").text).derivation().check(points=3).wrong
+    assert any(v.what.startswith(f"{primitive} at") for v in wrong)
+
+
+def test_a_damaged_recursion_is_caught_and_named():
+    derivation = zoo["lstm"].derivation()
+    for k, eq in enumerate(derivation.recursion):
+        damaged = Derivation(derivation.derived, derivation.outputs)
+        wrong = replace(eq, value=eq.value + P.like(0.001, eq.value))
+        damaged.__dict__["recursion"] = (*derivation.recursion[:k], wrong, *derivation.recursion[k + 1:])
+        found = [v.what for v in damaged.check(points=2).wrong]
+        assert found == [f"the printed equation of {eq if eq.end else eq.name}"]
+
+
+def test_damaged_blocks_break_the_closed_form():
+    derivation = zoo["lstm"].derivation()
+    (loop,) = derivation.recurrences
+    for k, block in enumerate(loop.blocks):
+        (through, matrix), *others = block.routes
+        wrong = replace(block, routes=((through, 2 * matrix), *others))
+        damaged = Derivation(derivation.derived, derivation.outputs)
+        damaged.__dict__["_recurrences"] = (
+            [replace(loop, blocks=(*loop.blocks[:k], wrong, *loop.blocks[k + 1:]))], derivation._recurrences[1])
+        assert not all(v.ok for v in damaged.check(points=2).closed)
+
+
+# --- printed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_format_is_well_formed(name):
+    derivation = cell_of(name).derivation()
+    for level in LEVELS:
+        text, tex = derivation.text(level=level), derivation.latex(level=level)
+        assert balanced(tex) and tex.count(r"\begin{align*}") == tex.count(r"\end{align*}") > 0
+        assert "None" not in text and "object at" not in text and "\\" not in text
+        ET.fromstring(derivation.html(level=level).split("\n", 1)[1].replace('<meta charset="utf-8">', "").replace(
+            '<meta name="viewport" content="width=device-width, initial-scale=1">', ""))
+    for notation in ADJOINTS:
+        assert balanced(derivation.latex(level="summary", notation=notation))
+        assert derivation.text(level="summary", notation=notation)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_text_fits_a_terminal(name):
+    lines = cell_of(name).derivation().text(width=96).split("\n")
+    wide = [line for line in lines if len(line) > 96]
+    assert all(" + " not in line.strip()[2:] or "(" in line for line in wide), wide  # only what has no + to cut at
+
+
+def test_levels_contain_one_another():
+    derivation = zoo["lstm"].derivation()
+    sizes = [len(derivation.text(level=level)) for level in LEVELS]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 3
+    assert derivation.text().endswith(derivation.text(level="summary").split("\n\n")[-1])  # the recursion itself
+
+
+def test_parts_are_asked_for_by_name():
+    derivation = zoo["lstm"].derivation()
+    assert derivation.latex("dc").startswith(r"\begin{align*}" + "\n" + r"\mathrm{d}c_{t} &= ")
+    assert r"\frac{\partial \mathcal{L}}{\partial c_{t}}" in derivation.latex("dc", notation="partial")
+    assert r"\delta c_{t}" in derivation.latex("dc", notation="delta")
+    assert "document" not in derivation.latex(document=False)
+    assert set(derivation.sympy()) >= {"dc", "dU_f", "dh[0]"}
+    assert isinstance(derivation.sympy()["dc"], sympy.Eq)
+    for wrong in (lambda: derivation.latex("dq"), lambda: derivation.text(level="all"),
+                  lambda: derivation.html(notation="D")):
+        with pytest.raises(CellError):
+            wrong()
+
+
+def test_a_notebook_shows_the_derivation():
+    shown = zoo["rnn"].derivation()._repr_html_()
+    assert "<math" in shown and "<script" not in shown and "http" not in shown.replace("http://www.w3.org/1998", "")
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", r"\input{/etc/passwd}", r"}\end{document}", "$x$ & #1"])
+def test_a_hostile_name_injects_nothing(name):
+    derivation = Cell("h[t] = tanh(U @ h[t-1] + x[t])", name=name).derivation()
+    assert "<script" not in derivation.html() and r"\input" not in derivation.latex()
+    assert derivation.latex().count(r"\end{document}") == 1
+    assert balanced(derivation.latex().replace(r"\textbackslash{}", "").replace(r"\}", "").replace(r"\{", ""))
+
+
+@pytest.mark.parametrize("name", ["exec", "input", "os_system", "lambda_", "E", "I", "N", "S", "pi", "b", "J"])
+def test_names_that_mean_something_elsewhere_are_names(name):
+    derivation = Cell(f"{name}[t] = tanh(W_{name} @ {name}[t-1] + x[t])").derivation()
+    assert derivation.check(points=2).ok and f"d{name}" in derivation.sympy()
+
+
+# --- the textbooks -----------------------------------------------------------------------------------------------
+
+TEXTBOOKS = {
+    # Zhang, Lipton, Li, Smola, Dive into Deep Learning, section 9.7, equations 9.7.10 to 9.7.16
+    "Dive into Deep Learning": ("""
+h[t] = W_hx @ x[t] + W_hh @ h[t-1]
+o[t] = W_qh @ h[t]
+l[t] = cross_entropy(o[t], y[t])
+L = sum_t(l[t]) / T
+""", """
+do[t] = dl[t] * softmax_error(o[t], y[t])
+dh[t] = W_qh.T @ do[t] + W_hh.T @ dh[t+1]
+dW_qh = sum_t(outer(do[t], h[t]))
+dW_hx = sum_t(outer(dh[t], x[t]))
+dW_hh = sum_t(outer(dh[t], h[t-1]))
+"""),
+    # the form of most lecture notes; Goodfellow, Bengio, Courville, Deep Learning, section 10.2.2
+    "tanh RNN with softmax": ("""
+h[t] = tanh(b + U @ h[t-1] + W @ x[t])
+o[t] = c + V @ h[t]
+l[t] = cross_entropy(o[t], y[t])
+L = sum_t(l[t])
+""", """
+do[t] = dl[t] * softmax_error(o[t], y[t])
+dh[t] = V.T @ do[t] + U.T @ da_h[t+1]
+da_h[t] = dh[t] * (1 - h[t]**2)
+dV = sum_t(outer(do[t], h[t]))
+dc = sum_t(do[t])
+dW = sum_t(outer(da_h[t], x[t]))
+dU = sum_t(outer(da_h[t], h[t-1]))
+db = sum_t(da_h[t])
+"""),
+    # Greff, Srivastava, Koutnik, Steunebrink, Schmidhuber, LSTM: a search space odyssey, arXiv:1503.04069, section II.B
+    "peephole LSTM": ("""
+z[t] = tanh(W_z @ x[t] + R_z @ y[t-1] + b_z)
+i[t] = sigmoid(W_i @ x[t] + R_i @ y[t-1] + p_i * c[t-1] + b_i)
+f[t] = sigmoid(W_f @ x[t] + R_f @ y[t-1] + p_f * c[t-1] + b_f)
+c[t] = z[t] * i[t] + c[t-1] * f[t]
+o[t] = sigmoid(W_o @ x[t] + R_o @ y[t-1] + p_o * c[t] + b_o)
+y[t] = tanh(c[t]) * o[t]
+""", """
+dy[t] = Delta_y[t] + R_z.T @ da_z[t+1] + R_i.T @ da_i[t+1] + R_f.T @ da_f[t+1] + R_o.T @ da_o[t+1]
+do[t] = dy[t] * tanh(c[t])
+da_o[t] = do[t] * (o[t] * (1 - o[t]))
+dc[t] = da_o[t] * p_o + dy[t] * o[t] * (1 - tanh(c[t])**2) + da_i[t+1] * p_i + da_f[t+1] * p_f + dc[t+1] * f[t+1]
+df[t] = dc[t] * c[t-1]
+da_f[t] = df[t] * (f[t] * (1 - f[t]))
+di[t] = dc[t] * z[t]
+da_i[t] = di[t] * (i[t] * (1 - i[t]))
+dz[t] = dc[t] * i[t]
+da_z[t] = dz[t] * (1 - z[t]**2)
+dx[t] = W_z.T @ da_z[t] + W_i.T @ da_i[t] + W_f.T @ da_f[t] + W_o.T @ da_o[t]
+dW_f = sum_t(outer(da_f[t], x[t]))
+dR_f = sum_t(outer(da_f[t], y[t-1]))
+db_f = sum_t(da_f[t])
+dp_i = sum_t(da_i[t] * c[t-1])
+dp_f = sum_t(da_f[t] * c[t-1])
+dp_o = sum_t(da_o[t] * c[t])
+"""),
+}
+
+
+def unordered(root):
+    """An expression with the terms of its sums, and the factors of its products, in one order for all writers."""
+    key = lambda n: (n.op.name, str(n.params), *map(key, n.args))
+
+    def change(n, args):
+        return node(n.op, *sorted(args, key=key), params=n.params) if n.op in (P.add, P.mul) else None
+
+    return rewrite([root], change)[root]
+
+
+@pytest.mark.parametrize("name", TEXTBOOKS)
+def test_the_textbook_comes_out(name):
+    text, printed = TEXTBOOKS[name]
+    derivation = Cell(text).derivation()
+    assert derivation.check().ok
+    given = Cell(text).system.defined
+    expected = {eq.name: eq.value for eq in Cell(text + printed).system.equations if eq.name not in given}
+    found = {eq.name: eq.value for eq in derivation.recursion if not eq.end}
+    assert len(expected) == len(printed.strip().splitlines())
+    for adjoint, value in expected.items():
+        assert unordered(found[adjoint]) is unordered(value), adjoint
+
+
+def test_the_step_jacobians_of_the_textbooks_come_out():
+    """tanh RNN: dh_t/dh_{t-1} = diag(1 - h_t^2) U. LSTM: dc_t/dc_{t-1} = diag(f_t), and routes through the gates."""
+    (loop,) = zoo["rnn"].derivation().recurrences
+    assert [written(zoo["rnn"], b.value) for b in loop.blocks] == ["diag(1 - h[t]²) U"]
+    (loop,) = zoo["lstm"].derivation().recurrences
+    shown = {str(b.state.params[0] + b.reached.params[0]): written(zoo["lstm"], b.value) for b in loop.blocks}
+    assert shown["cc"] == "diag(f[t])"
+    assert shown["hc"] == "diag(o[t] ⊙ (1 - tanh(c[t])²)) ∂c[t]/∂c[t-1]"
+    assert all(f"U_{gate}" in shown["ch"] for gate in "ifg") and "U_o" in shown["hh"]
+
+
+def written(cell, n):
+    from autograd_rnn.printing import plain
+
+    return plain.expression(plain.Style(cell.derivation().printed), n)
+
+
+def test_memory_is_what_the_backward_pass_reads():
+    text = " ".join(zoo["lstm"].derivation().text().split())
+    assert "The backward pass reads x[t], h[t-1], i[t], f[t], o[t], g[t], c[t-1] and c[t]." in text
+    needed = {n.params[0] for n in zoo["lstm"].derivation().memory}
+    assert not any(name.startswith("a_") for name in needed)
+
+
+def test_the_size_is_that_of_the_cell():
+    """A stack of equal layers over `l: axis` is derived once; nothing anywhere speaks of a number of steps."""
+    derivation = systems.cell("grid_tied").derivation()
+    assert not re.search(r"\[\d{2,}", derivation.text())

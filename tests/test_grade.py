@@ -1,0 +1,287 @@
+"""Grading: true equations are right in any form, every mutated line is wrong, typical mistakes are named."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import pytest
+import systems
+from test_safety import HOSTILE
+
+import autograd_rnn as ar
+from autograd_rnn import Cell, CellError
+from autograd_rnn import primitives as P
+from autograd_rnn.__main__ import main
+from autograd_rnn.adjoint import replaced
+from autograd_rnn.equations import Equation
+from autograd_rnn.graph import READ, Node, node, topological
+from autograd_rnn.printing.text import equation, expression
+
+HOMEWORK = Path(__file__).parents[1] / "examples" / "homework.txt"
+
+
+@cache
+def cell(name: str) -> Cell:
+    return ar.zoo[name] if name in ar.zoo else systems.cell(name)
+
+
+def recursion(name: str) -> tuple[Equation, ...]:
+    return cell(name).derivation().recursion
+
+
+def judged(name: str, text: str) -> list:
+    return list(cell(name).grade(text).lines)
+
+
+def only(name: str, line: str):
+    (found,) = judged(name, line)
+    return found
+
+
+# --- what is right -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*ar.zoo, *systems.TEXTS])
+def test_the_true_recursion_is_right(name):
+    grade = cell(name).grade("\n".join(map(equation, recursion(name))))
+    assert grade.ok and not grade.missing and not grade.left_out, str(grade)
+    assert {line.verdict for line in grade.lines} == {"right"}
+
+
+@pytest.mark.parametrize("name", [*ar.zoo, *systems.TEXTS])
+def test_the_library_s_own_form_is_right(name):
+    grade = cell(name).grade(str(cell(name).backward()))  # carries by name, sums over the batch, sech and sigmoid(-a)
+    assert grade.ok, str(grade)
+
+
+FORMS = [
+    ("lstm", "da_f[t] = dc[t] * c[t-1] * f[t] * (1 - f[t])"),
+    ("lstm", "da_f[t] = df[t] * (f[t] - f[t]**2)"),
+    ("lstm", "da_f[t] = df[t] * sigmoid(a_f[t]) * sigmoid(-a_f[t])"),
+    ("lstm", "da_f[t] = df[t] * exp(-a_f[t]) / (1 + exp(-a_f[t]))**2"),
+    ("lstm", "da_g[t] = dg[t] * sech(a_g[t])**2"),
+    ("lstm", "da_g[t] = dg[t] * (1 - g[t]) * (1 + g[t])"),
+    ("lstm", "dc[t] = (1 - tanh(c[t])**2) * o[t] * dh[t] + f[t+1] * dc[t+1]"),
+    ("lstm", "dc[t] = dh[t] * o[t] - h[t] * tanh(c[t]) * dh[t] + dc[t+1] * f[t+1]"),
+    ("lstm", "dW_f = sum_t(outer(da_f[t], x[t]))"),
+    ("lstm", "dW_f = sum_batch(sum_t(outer(da_f[t], x[t])))"),
+    ("lstm", "dW_f = sum_t(outer(x[t], da_f[t]).T)"),
+    ("lstm", "dW_f = sum_t(diag(da_f[t]) @ outer(like(1, a_f[t]), x[t]))"),
+    ("lstm", "dc[T+1] = 0"),
+    ("lstm", "dh[0] = U_i.T @ da_i[1] + U_f.T @ da_f[1] + U_o.T @ da_o[1] + U_g.T @ da_g[1]"),
+    ("lstm", "f[t] = sigmoid(a_f[t])"),
+    ("lstm_peephole",
+     "dc[t] = da_o[t]*p_o + dh[t]*o[t]*sech(c[t])**2 + p_i*da_i[t+1] + p_f*da_f[t+1] + dc[t+1]*f[t+1]"),
+    ("gru", "dz[t] = dh[t] * (n[t] - h[t-1])"),
+    ("gru", "dz[t] = dh[t] * n[t] - dh[t] * h[t-1]"),
+    ("gru_reset_after", "dr[t] = da_n[t] * (U_n @ h[t-1]) + b_Rn * da_n[t]"),
+    ("antisymmetric", "dU = dA - dA.T + 0.02 * U"),
+    ("matrix_memory", "df[t] = sum(dC[t] * C[t-1]) + sum(dn[t] * n[t-1])"),
+    ("two_layers", "di[t,l] = dc[t,l] * tanh(a_c[t,l])"),
+]
+
+
+@pytest.mark.parametrize(("name", "line"), FORMS)
+def test_any_algebraically_equal_form_is_right(name, line):
+    assert only(name, line).verdict == "right", only(name, line)
+
+
+def test_delays_of_several_steps_are_read_as_they_are_written():
+    far = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + R @ h[t-3])")
+    grade = far.grade("""
+        dh[t] = Delta_h[t] + U.T @ da_h[t+1] + R.T @ da_h[t+3]
+        da_h[t] = dh[t] * (1 - h[t]**2)
+        dW = sum_t(outer(da_h[t], x[t]))
+        dU = sum_t(outer(da_h[t], h[t-1]))
+        dR = sum_t(outer(da_h[t], h[t-3]))""")
+    assert grade.ok and not any("lag" in name for name in grade.left_out), grade
+    (wrong,) = far.grade("dh[t] = Delta_h[t] + U.T @ da_h[t+1]").lines
+    assert "missing: `R.T @ da_h[t+3]`" in wrong.notes[0]
+
+
+def test_names_of_her_own_are_taken_as_she_defines_them():
+    grade = ar.zoo["rnn"].grade("""
+        bend(v) = 1 - v**2
+        back[t] = U.T @ da_h[t+1]        # what comes back
+        da_h[t] = (Delta_h[t] + back[t]) * bend(h[t])
+        dW = sum_t(outer(da_h[t], x[t]))
+        dU = sum_t(outer(da_h[t], h[t-1]))
+        db = sum_t(da_h[t])""")
+    assert grade.ok and [line.verdict for line in grade.lines] == ["own name", *["right"] * 4]
+    assert grade.missing == () and grade.left_out == ("dx[t]", "dh[0]")
+
+
+def test_what_is_missing_is_named():
+    grade = ar.zoo["rnn"].grade("dU = sum_t(outer(da_h[t], h[t-1]))")
+    assert not grade.ok and grade.missing == ("dh[t]", "da_h[t]", "dW", "db")
+    assert "missing" in str(grade)
+
+
+# --- what is wrong -----------------------------------------------------------------------------------------------
+
+MISTAKES = [  # (cell, line, verdict, what a note says)
+    ("lstm", "da_f[t] = df[t]", "wrong", "missing the factor `f[t] * (1 - f[t])`"),
+    ("lstm", "da_f[t] = dc[t] * c[t-1] * f[t]", "wrong", "missing the factor `1 - f[t]`"),
+    ("lstm", "dc[t] = dh[t] * o[t] * (1 - tanh(c[t])**2)", "wrong", "missing: `dc[t+1] * f[t+1]`, what c[t] owes"),
+    ("lstm", "dh[t] = Delta_h[t] + U_i @ da_i[t+1] + U_f.T @ da_f[t+1] + U_o.T @ da_o[t+1] + U_g.T @ da_g[t+1]",
+     "transpose", "`U_i` should be `U_i.T`"),
+    ("lstm", "dh[t] = Delta_h[t] + U_i @ da_i[t+1] + U_f @ da_f[t+1] + U_o @ da_o[t+1] + U_g @ da_g[t+1]",
+     "transpose", "`U_g` should be `U_g.T`"),
+    ("lstm", "df[t] = dc[t] * c[t]", "time index", "`c[t]` should be `c[t-1]`"),
+    ("lstm", "dc[t] = dh[t] * o[t] * (1 - tanh(c[t])**2) + dc[t] * f[t]", "time index",
+     "`dc[t] * f[t]` should be `dc[t+1] * f[t+1]`"),
+    ("lstm_peephole", "dc[t] = dh[t]*o[t]*(1 - tanh(c[t])**2) + da_i[t+1]*p_i + da_f[t+1]*p_f + dc[t+1]*f[t+1]",
+     "wrong", "missing: `da_o[t] * p_o`, what c[t] owes through a_o[t]"),
+    ("lstm_peephole", "dc[0] = dc[1] * f[1] + da_i[1] * p_i", "wrong", "missing: `da_f[1] * p_f`"),
+    ("lstm", "dW_i = sum_t(outer(x[t], da_i[t]))", "transpose", "should be `outer(da_i[t], x[t])`"),
+    ("lstm", "dW_i = sum_t(da_i[t] @ x[t].T)", "shape", "should be `outer(da_i[t], x[t])`"),
+    ("lstm", "dx[t] = W_i.T * da_i[t] + W_f.T @ da_f[t] + W_o.T @ da_o[t] + W_g.T @ da_g[t]", "shape",
+     "`W_i.T * da_i[t]` should be `W_i.T @ da_i[t]`"),
+    ("lstm", "db_i = sum_t(outer(da_i[t], x[t]))", "shape", "its shape is (h, x); db_i has the shape (h)"),
+    ("lstm", "db_i = sum_t(x[t])", "shape", "`x[t]` should be `da_i[t]`"),
+    ("lstm", "df[t] = -dc[t] * c[t-1]", "wrong", "wrong sign"),
+    ("lstm", "da_g[t] = dg[t] * (1 + g[t]**2)", "wrong", "wrong sign: `g[t]**2` in `dg[t] * (1 + g[t]**2)`"),
+    ("divide", "dq[t] = -dy[t]", "wrong", "wrong sign"),
+    ("lstm", "da_g[t] = dg[t] * g[t] * (1 - g[t])", "wrong", "`g[t] * (1 - g[t])` should be `1 - g[t]**2`"),
+    ("lstm", "df[t] = dc[t] * c[t-1] * f[t]", "wrong", "the factor `f[t]` is too much"),
+    ("lstm", "df[t] = dc[t] * c[t-1] + di[t]", "wrong", "too much: `di[t]`"),
+    ("lstm", "dW_f = sum_t(outer(da_f[t+1], x[t+1]))", "time index", "should be `sum_t(outer(da_f[t], x[t]))`"),
+    ("gru", "dU_n = sum_t(outer(da_n[t], h[t-1]))", "wrong", "missing the factor `r[t]`"),
+    ("gru", "dr[t] = U_n.T @ (da_n[t] * h[t-1])", "wrong", "should be `(U_n.T @ da_n[t]) * h[t-1]`"),
+    ("vanilla", "dy[t] = softmax(y[t])", "wrong", "should be"),
+    ("two_layers", "di[t,l] = dc[t,l] * tanh(a_c[t,l-1])", "time index", "`a_c[t,l-1]` should be `a_c[t,l]`"),
+    ("bidirectional", "dhb[t] = split(dm[t], hf[t], hb[t], 2) + U_b.T @ da_hb[t+1]", "time index", "`da_hb[t-1]`"),
+    ("lstm", "dh[t] = sum_batch(Delta_h[t])", "wrong", "for instance"),
+    ("rnn", "dW = mean_batch(sum_t(outer(da_h[t], x[t])))", "wrong", "for instance"),
+    ("rnn", "da_h[t] = dh[t] * (1 - h[t]**2) + 1000000000 * (x[t] @ x[t])", "wrong", "too much: `1000000000"),
+    ("rnn", "db = sum_t(da_h[t]) * T / 3", "wrong", "for instance"),
+    ("antisymmetric", "dzeta = -sum(dA * I) + 0 * log(-1 - zeta**2)", "wrong", "for instance"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "verdict", "note"), MISTAKES)
+def test_mistakes_are_named(name, line, verdict, note):
+    found = only(name, line)
+    assert found.verdict == verdict, found
+    assert any(note in said for said in found.notes), found.notes
+
+
+def mutants(root: Node) -> list[Node]:
+    """An expression with one thing wrong: a sign, a transpose, a position, a term or a factor dropped."""
+    found = [node(P.neg, root)]
+    values = lambda n: [a for k, a in enumerate(n.args) if k not in n.op.shape_only]
+    order = [n for n in reversed(topological([root], values)) if n.op is not P.neg]
+    for n in order:
+        new: list[Node] = []
+        if n.op is P.add and not any(a.op.name == "const" for a in n.args):
+            new += [P.total(*(a for a in n.args if a is not b)) for b in n.args]
+            new += [P.total(*(-a if a is b else a for a in n.args)) for b in n.args]
+        if n.op is P.mul and "dL" not in map(expression, n.args):  # which is 1
+            new += n.args
+        if n.op is P.transpose:
+            new += n.args
+        if n.op is P.outer:
+            new.append(node(P.outer, *reversed(n.args)))
+        if n.op is READ:
+            new += [node(READ, params=(n.params[0], (*n.params[1][:k], p._replace(offset=p.offset + move),
+                                                     *n.params[1][k + 1:])))
+                    for k, p in enumerate(n.params[1]) if p.base == "i" for move in (-1, 1)]
+        found += [replaced(root, {n: m}) for m in new]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("name", [*ar.zoo, "fgr", "bidirectional", "last_loss", "matrix_memory"])
+def test_no_mutated_line_is_right(name):
+    lines = {eq: mutants(eq.value) for eq in recursion(name)}
+    for k in range(max(map(len, lines.values()))):
+        text = "\n".join(f"{eq} = {expression(ms[k])}" for eq, ms in lines.items() if k < len(ms))
+        for line in judged(name, text):
+            assert not line.ok and line.notes, f"judged {line.verdict}: {line.text}"
+
+
+def test_a_wrong_line_does_not_hide_in_rounding():
+    for extra in ("0.000001 * dh[t]", "1000000000000 * (h[t] - h[t]) + 0.00001 * h[t]"):
+        assert not only("rnn", f"da_h[t] = dh[t] * (1 - h[t]**2) + {extra}").ok
+
+
+# --- texts -------------------------------------------------------------------------------------------------------
+
+REFUSED = [  # (text, the fact, the line's number, what stands at the caret)
+    ("\ndq[t] = x[t] * dhh[t]", "`dhh` is no name of the cell", 2, "dhh"),
+    ("da_h[t] = dh[s]", "`s` is no index of this cell", 1, "s]"),
+    ("da_h[t] = dh[x]", "`x` is no index of this cell", 1, "x]"),
+    ("dW = 1\ndW = 2", "`dW` is defined twice", 2, "dW"),
+    ("W = 1", "`W` is given and needs no equation", 1, "W"),
+    ("x[t] = h[t]", "`x` is given and needs no equation", 1, "x"),
+    ("dW: axis\ndb = 0", "equations only", 1, "dW"),
+    ("dh[t], dW = h[t]", "one name", 1, "dW"),
+    ("da_h = dh[t]", "stands here without its index", 1, "da_h"),
+    ("dh[t] = dh[t+1] *", "This is not an expression", 1, None),
+    ("dW = outer(da_h[t], x[t])", "`t` is not on the left side", 1, "da_h"),
+    ("dh[t] = rnn(h[t])", "no function", 1, "rnn"),
+    ("dh[t] = dh[t+101]", "101 steps away", 1, None),
+    ("", "defines nothing", None, None),
+    (7, "is a string", None, None),
+    ("f(v) = v + v\n" + "dh[t] = " + "f(" * 30 + "h[t]" + ")" * 30, "operations", 2, None),
+    ("\n".join(f"q{k}[t] = h[t]" for k in range(501)), "more than 500 lines", None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "fact", "number", "caret"), REFUSED)
+def test_what_cannot_be_read_is_refused_at_its_place(text, fact, number, caret):
+    with pytest.raises(CellError, match=fact.replace("[", r"\[")) as e:
+        ar.zoo["rnn"].grade(text)
+    assert e.value.number == number
+    if caret is not None:
+        assert e.value.line[e.value.column:].startswith(caret)
+        assert e.value.line in text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_refused_at_once_or_judged(text):
+    start = time.perf_counter()
+    with suppress(CellError):
+        assert not ar.zoo["rnn"].grade(text).ok
+    assert time.perf_counter() - start < 5
+
+
+def test_nothing_of_a_text_reaches_html_or_the_terminal():
+    grade = ar.zoo["rnn"].grade("db = sum_t(da_h[t])   # <script>alert(1)</script> \x1b[2J")
+    assert "<script" not in grade._repr_html_() and "\x1b" not in str(grade) and "script" not in str(grade)
+    grade = ar.zoo["rnn"].grade("da_h[t] = where(h[t] < x[t], h[t], 0)")
+    assert "h[t] &lt; x[t]" in grade._repr_html_()
+
+
+def test_long_sums_and_many_mistakes_take_no_long_time():
+    start = time.perf_counter()
+    text = "dh[t] = " + " + ".join(f"{k} * h[t] * x[t]" for k in range(300))
+    text += "\nda_h[t] = " + " + ".join(f"{k} * h[t-1] * dh[t+1] * h[t]" for k in range(38))
+    assert not ar.zoo["rnn"].grade(text).ok
+    assert time.perf_counter() - start < 20
+
+
+# --- the command line and the example ----------------------------------------------------------------------------
+
+
+def test_the_homework_has_five_mistakes():
+    grade = ar.zoo["lstm_peephole"].grade(HOMEWORK.read_text())
+    wrong = {line.text.split("[")[0].split(" ")[0] if "[0]" not in line.text else "dc[0]": line.verdict
+             for line in grade.lines if not line.ok}
+    assert wrong == {"dh": "transpose", "dc": "wrong", "da_f": "wrong", "dU_f": "time index", "dc[0]": "wrong"}
+    assert not grade.missing
+
+
+@pytest.mark.parametrize(("text", "status"), [
+    ("dh[t] = Delta_h[t] + U.T @ da_h[t+1]\nda_h[t] = dh[t] * (1 - h[t]**2)\ndW = sum_t(outer(da_h[t], x[t]))\n"
+     "dU = sum_t(outer(da_h[t], h[t-1]))\ndb = sum_t(da_h[t])", 0),
+    ("dh[t] = Delta_h[t]", 1), ("dh[t] = ", 2)])
+def test_the_command_says_it_by_its_status(tmp_path, capsys, text, status):
+    path = tmp_path / "homework.txt"
+    path.write_text(text)
+    assert main(["grade", "rnn", str(path)]) == status
+    said = capsys.readouterr()
+    assert ("right" in said.out) == (status < 2) and bool(said.err) == (status == 2)
+    assert main(["grade", "rnn", str(tmp_path / "none.txt")]) == 2
