@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from .adjoint import Derived, adjoint
 from .arrays import bordered_shape, inside
-from .bind import Bound
+from .bind import Bound, bind
 from .equations import System
 from .errors import CellError
 from .evaluate import evaluate
@@ -29,19 +29,26 @@ def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
     return found[outputs, unit]
 
 
-def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping | None
+def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> set[str]:
+    """The names whose arrays a gradient is made of."""
+    leaves = {*system.having("parameter", "input"), *(n for n, _ in system.beginnings)}
+    return {derived.names[n] for n in leaves if n in derived.names} | set(outputs) | set(system.carried)
+
+
+def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping | None, run: Callable = evaluate
                   ) -> tuple[float, dict[str, np.ndarray], Trace]:
-    """The value, every gradient, and the trace of what is carried on; without cotangents the outputs' are 1."""
+    """The value, every gradient, and the trace of what is carried on; without cotangents the outputs' are 1.
+
+    run: what evaluates the equations, as `evaluate` does.
+    """
     derived = adjoint_of(forward.system, outputs, cotangents is None)
     given, batched = forward.given, forward.batched
-    system, names = derived.system, derived.names
+    system = derived.system
     seeds = {derived.seeds[name]: cotangent(forward, name, given_for) for name, given_for in (cotangents or {}).items()}
-    leaves = [n for n in forward.system.having("parameter", "input") if n in names]
     ends = forward.system.beginnings
-    keep = {names[n] for n in [*leaves, *(n for n, _ in ends)] if n in names} | set(outputs)
     sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
     full = replace(given, values={**given.values, **seeds}, sizes=sizes)
-    stores = evaluate(system, full, keep | set(forward.system.carried))
+    stores = run(system, full, wanted(forward.system, derived, outputs))
     value: Any = 0.0
     for name in outputs:
         out = inner(system, name, stores[name], given, batched=True)
@@ -64,6 +71,29 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,
             Trace(forward.system, given, carried, batched))
+
+
+def differentiate(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,
+                  cotangents: Mapping | None, inputs: Mapping, initial=None, lengths=None, steps=None, noise=None,
+                  run: Callable = evaluate) -> tuple[float, dict[str, np.ndarray], Trace]:
+    """The gradient of a loss, `default` where none is named, or of the cotangents' inner product with their outputs."""
+    if cotangents is not None and loss is not None:
+        raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
+    if cotangents is None and loss is None and default is None:
+        raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`, or give "
+                        f"cotangents={{'{outputs[-1]}': array}}.")
+    if cotangents is not None and not cotangents:
+        raise CellError("There are no cotangents.", remedy=f"Give some: cotangents={{'{outputs[-1]}': array}}.")
+    if loss is not None and (loss not in system.defined or system.shapes[loss] or system.axes[loss]):
+        raise CellError(f"`{loss}` is no loss: a loss is a number without indices.",
+                        remedy="Name one that an equation defines, or give cotangents.")
+    forward = bind(system, params, inputs, initial, lengths, steps, noise)
+    chosen = tuple(cotangents) if cotangents is not None else (str(loss or default),)
+    value, gradients, trace = backpropagate(forward, chosen, cotangents, run)
+    for n in system.having("parameter", "input"):  # read only by an end that `initial` overrides
+        if n not in gradients:
+            gradients[n] = np.zeros_like(np.asarray(params[n] if n in params else inputs[n], forward.given.dtype))
+    return value, gradients, trace
 
 
 def _store(forward: Bound, derived: Derived, stores, name: str) -> np.ndarray:

@@ -226,17 +226,19 @@ outer = Primitive("outer", _outer, lambda g, y, a, b: (g @ b, g.T @ a), shape="(
 diag = Primitive("diag", _diag, lambda g, y, x: (diagonal(g),), shape="(n) -> (n n)",
                  sympy=lambda e, i, x: e.KroneckerDelta(i[0], i[1]) * x(i[0]), latex=r"\operatorname{{diag}}({0})")
 diagonal = Primitive("diagonal", lambda x: np.diagonal(x, axis1=-2, axis2=-1), lambda g, y, x: (diag(g),),
-                     shape="(n n) -> (n)", sympy=lambda e, i, x: x(i[0], i[0]))
+                     shape="(n n) -> (n)", sympy=lambda e, i, x: x(i[0], i[0]),
+                     numpy="np.diagonal({0}, axis1=-2, axis2=-1)")
 like = Primitive("like", _like, lambda g, y, a, b: (g, None), shape="_, s -> s", shape_only=(1,),
                  sympy=lambda e, a, b: a, latex=r"{0:3} \, \mathbf{{1}}")
 
 sum = Primitive("sum", lambda x, axis: np.sum(x, axis=axis), lambda g, y, x: (_wide(option(y), x, g),),
-                shape="s -> ()", fill=0.0, sympy=lambda e, x, total: total(lambda v: v))
+                shape="s -> ()", fill=0.0, sympy=lambda e, x, total: total(lambda v: v), numpy="np.sum({0}, axis={1})")
 mean = Primitive("mean", lambda x, axis: np.mean(x, axis=axis),
                  lambda g, y, x: (like(g / sum(like(const(1), x)), x),),
-                 shape="s -> ()", fill=0.0, sympy=lambda e, x, total: total(lambda v: v) / total(lambda v: 1))
+                 shape="s -> ()", fill=0.0, sympy=lambda e, x, total: total(lambda v: v) / total(lambda v: 1),
+                 numpy="np.mean({0}, axis={1})")
 max = Primitive("max", _max, lambda g, y, x: (_wide(option(y), x, g) * node(first_top, x, params=y.params),),
-                shape="(n) -> ()", fill=-np.inf)
+                shape="(n) -> ()", fill=-np.inf, numpy="np.max({0}, axis={1})")
 first_top = Primitive("first_top", _first_top, None, shape="(n) -> (n)", fill=-np.inf)
 softmax = Primitive("softmax", _softmax, lambda g, y, x: (
     y * (g - _wide(option(y), x, node(sum, g * y, params=y.params))),), shape="(n) -> (n)", fill=-np.inf,
@@ -246,10 +248,11 @@ logsumexp = Primitive("logsumexp", _logsumexp, lambda g, y, x: (
     sympy=lambda e, x, total: e.log(total(lambda v: e.exp(v))))
 cumsum = Primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis), lambda g, y, x: (
     node(cumsum_right, g, params=y.params),), shape="(n) -> (n)", fill=0.0,
-    sympy=lambda e, x, total: total(lambda v: v, last=total.here))
+    sympy=lambda e, x, total: total(lambda v: v, last=total.here), numpy="np.cumsum({0}, axis={1})")
 cumsum_right = Primitive("cumsum_right", lambda x, axis: np.flip(np.cumsum(np.flip(x, axis), axis=axis), axis),
                          lambda g, y, x: (node(cumsum, g, params=y.params),), shape="(n) -> (n)", fill=0.0,
-                         sympy=lambda e, x, total: total(lambda v: v, first=total.here))
+                         sympy=lambda e, x, total: total(lambda v: v, first=total.here),
+                         numpy="np.flip(np.cumsum(np.flip({0}, {1}), axis={1}), {1})")
 
 concat = Primitive("concat", _concat, lambda g, y, *x: tuple(
     node(split, g, *x, params=(k,)) for k in range(1, len(x) + 1)), shape="(n)* -> (n)", sympy=_concat_component)
@@ -258,48 +261,60 @@ split = Primitive("split", _split, lambda g, y, whole, *x: (concat(*(
     shape="(n), (n)* -> (n)", shape_only=tuple(range(1, 64)), statics=1, sympy=_split_component)
 slice = Primitive("slice", lambda x, start, stop: x[..., start:stop], lambda g, y, x: (
     node(unslice, g, x, params=y.params),), shape="(n) -> (n)", statics=2,
-    sympy=lambda e, i, x, start, stop: x(i[0] + start), latex=r"[{0}]_{{{1}:{2}}}")
+    sympy=lambda e, i, x, start, stop: x(i[0] + start), latex=r"[{0}]_{{{1}:{2}}}", numpy="({0})[..., {1}:{2}]")
 unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, params=y.params), None),
                     shape="_, s -> s", shape_only=(1,), statics=2, sympy=lambda e, i, g, x, start, stop: e.Piecewise(
                         (g(i[0] - start), e.And(i[0] > start, i[0] <= stop)), (0, True)))
 
 exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp({0})")
-log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log({0})")
-sqrt = Primitive("sqrt", _sqrt, lambda g, y, x: (g / (2 * y),), sympy=lambda e, x: e.sqrt(x), latex=r"\sqrt{{{0}}}")
+log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log({0})",
+                numpy="np.log({0})")
+sqrt = Primitive("sqrt", _sqrt, lambda g, y, x: (g / (2 * y),), sympy=lambda e, x: e.sqrt(x), latex=r"\sqrt{{{0}}}",
+                 numpy="np.sqrt({0})")
 sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin({0})")
 cos = Primitive("cos", np.cos, lambda g, y, x: (-(g * sin(x)),), sympy=lambda e, x: e.cos(x), latex=r"\cos({0})")
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: (g * sech(x) ** 2,), sympy=lambda e, x: e.tanh(x),
                  latex=r"\tanh({0})")
 sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=lambda e, x: e.sech(x),
-                 latex=r"\operatorname{{sech}}({0})")
+                 latex=r"\operatorname{{sech}}({0})", numpy="(1 / np.cosh({0}))")
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
-                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})")
+                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-({0}))))")
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
-                     sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}({0})")
-abs = Primitive("abs", _abs, lambda g, y, x: (g * sign(x),), sympy=lambda e, x: e.Abs(x), latex=r"\lvert {0} \rvert")
-sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}({0})")
+                     sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}({0})",
+                     numpy="np.logaddexp(0, {0})")
+abs = Primitive("abs", _abs, lambda g, y, x: (g * sign(x),), sympy=lambda e, x: e.Abs(x), latex=r"\lvert {0} \rvert",
+                numpy="np.abs({0})")
+sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}({0})",
+                 numpy="np.sign({0})")
 floor = Primitive("floor", lambda x: np.floor(np.real(x)), None, sympy=lambda e, x: e.floor(x),
-                  latex=r"\lfloor {0} \rfloor")
+                  latex=r"\lfloor {0} \rfloor", numpy="np.floor({0})")
 mod = Primitive("mod", _mod, lambda g, y, a, b: (g, -(g * floor(a / b))), shape="s, s -> s",
-                sympy=lambda e, a, b: e.Mod(a, b), infix=("%", 2, r"\bmod"))
+                sympy=lambda e, a, b: e.Mod(a, b), infix=("%", 2, r"\bmod"), numpy="np.mod({0}, {1})")
 maximum = Primitive("maximum", _maximum, lambda g, y, a, b: (
     where(node(ge, a, b), g, 0), where(node(ge, a, b), 0, g)), shape="s, s -> s",
-    sympy=lambda e, a, b: e.Max(a, b), latex=r"\max({0}, {1})")
+    sympy=lambda e, a, b: e.Max(a, b), latex=r"\max({0}, {1})", numpy="np.maximum({0}, {1})")
 minimum = Primitive("minimum", _minimum, lambda g, y, a, b: (
     where(node(le, a, b), g, 0), where(node(le, a, b), 0, g)), shape="s, s -> s",
-    sympy=lambda e, a, b: e.Min(a, b), latex=r"\min({0}, {1})")
+    sympy=lambda e, a, b: e.Min(a, b), latex=r"\min({0}, {1})", numpy="np.minimum({0}, {1})")
 where = Primitive("where", lambda c, a, b: np.where(np.real(c) != 0, a, b), lambda g, y, c, a, b: (
     None, where(c, g, 0), where(c, 0, g)), shape="s?, s, s -> s",
     sympy=lambda e, c, a, b: e.Piecewise((a, c if c.is_Boolean or c.is_Relational else e.Ne(c, 0)), (b, True)),
-    latex=r"\begin{{cases}} {1:1} & \text{{if }} {0} \\ {2:1} & \text{{otherwise}} \end{{cases}}")
-lt = Primitive("lt", _compare(np.less), None, "s, s -> s", lambda e, a, b: e.Lt(a, b), infix=("<", 0, "<"))
-le = Primitive("le", _compare(np.less_equal), None, "s, s -> s", lambda e, a, b: e.Le(a, b), infix=("<=", 0, r"\le"))
-gt = Primitive("gt", _compare(np.greater), None, "s, s -> s", lambda e, a, b: e.Gt(a, b), infix=(">", 0, ">"))
-ge = Primitive("ge", _compare(np.greater_equal), None, "s, s -> s", lambda e, a, b: e.Ge(a, b), infix=(">=", 0, r"\ge"))
-eq = Primitive("eq", _compare(np.equal), None, "s, s -> s", lambda e, a, b: e.Eq(a, b), infix=("==", 0, "="))
-ne = Primitive("ne", _compare(np.not_equal), None, "s, s -> s", lambda e, a, b: e.Ne(a, b), infix=("!=", 0, r"\ne"))
+    latex=r"\begin{{cases}} {1:1} & \text{{if }} {0} \\ {2:1} & \text{{otherwise}} \end{{cases}}",
+                  numpy="np.where({0}, {1}, {2})")
+lt = Primitive("lt", _compare(np.less), None, "s, s -> s", lambda e, a, b: e.Lt(a, b), infix=("<", 0, "<"),
+               numpy="np.less({0}, {1}).astype(dtype)")
+le = Primitive("le", _compare(np.less_equal), None, "s, s -> s", lambda e, a, b: e.Le(a, b), infix=("<=", 0, r"\le"),
+               numpy="np.less_equal({0}, {1}).astype(dtype)")
+gt = Primitive("gt", _compare(np.greater), None, "s, s -> s", lambda e, a, b: e.Gt(a, b), infix=(">", 0, ">"),
+               numpy="np.greater({0}, {1}).astype(dtype)")
+ge = Primitive("ge", _compare(np.greater_equal), None, "s, s -> s", lambda e, a, b: e.Ge(a, b), infix=(">=", 0, r"\ge"),
+               numpy="np.greater_equal({0}, {1}).astype(dtype)")
+eq = Primitive("eq", _compare(np.equal), None, "s, s -> s", lambda e, a, b: e.Eq(a, b), infix=("==", 0, "="),
+               numpy="np.equal({0}, {1}).astype(dtype)")
+ne = Primitive("ne", _compare(np.not_equal), None, "s, s -> s", lambda e, a, b: e.Ne(a, b), infix=("!=", 0, r"\ne"),
+               numpy="np.not_equal({0}, {1}).astype(dtype)")
 stop_gradient = Primitive("stop_gradient", lambda x: np.real(x), None, sympy=lambda e, x: x,
-                          latex=r"\operatorname{{stop}}({0})")
+                          latex=r"\operatorname{{stop}}({0})", numpy="({0})")
 
 onehot = Primitive("onehot", _onehot, None, shape="k -> (n)", wants="shape",
                    sympy=lambda e, i, k: e.KroneckerDelta(k() + 1, i[0]), latex=r"\mathbf{{e}}_{{{0}}}")

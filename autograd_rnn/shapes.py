@@ -220,19 +220,19 @@ class _Inference:
         return False
 
     def settle_parts(self, n, shapes, out, what) -> bool:
-        sizes = []
+        """Parts add up along their first dimension; parts of a matrix share their second."""
+        sizes, width = [], (Dim(self.site),) if n.op.name.endswith("rows") else ()
         for s in (*shapes, out):
             if s is None and n.op.name == "concat":
                 self.fail(f"A bare number stands{what} where a vector belongs.", "Spread it with `like(a, b)`.")
-            if s.rank not in (None, 1):
+            if s.rank not in (None, 1 + len(width)):
                 self.fail(f"{describe(s.known).capitalize()} stands{what} where a vector belongs.",
                           "Parts are vectors; spread a number with `like(a, b)`.")
-            if s.rank is None:
-                self.fix(s, (Dim(self.site),), what)
+            self.fix(s, (s.known[0] if s.known else Dim(self.site), *width), what)
             sizes.append(s.known[0])
-        if n.op.name == "concat":
+        if n.op.name in ("concat", "rows"):
             self.sums.append((sizes[-1], tuple(sizes[:-1]), self.site))
-        elif n.op.name == "split":
+        elif n.op.name in ("split", "split_rows"):
             self.sums.append((sizes[0], tuple(sizes[1:-1]), self.site))
             self.same_dim(sizes[-1], sizes[n.params[0]], what)
         else:

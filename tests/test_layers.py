@@ -17,8 +17,8 @@ ROOT = HOME.parent
 LAYERS = [
     "errors", "graph", "primitives", "parse", "signature", "shapes", "equations", "reader", "call", "elaborate",
     "order", "arrays", "evaluate", "gradient", "adjoint", "init", "stretch", "bind", "trace", "untargeted",
-    "backpropagate", "unroll", "tape", "check", "printing", "substitute", "derivation", "cell", "zoo", "learn",
-    "__init__", "__main__",
+    "backpropagate", "unroll", "tape", "check", "printing", "substitute", "derivation", "compile", "cell", "zoo",
+    "learn", "__init__", "__main__",
 ]
 
 

@@ -1,0 +1,221 @@
+"""What makes a system fast: each pass is a pure function from system to system, forward and adjoint alike.
+
+    gate_values     sigmoid(-a) -> 1 - f
+    stack_products  U_i @ h, U_f @ h                 ->  one product of both weights, in parts
+    sum_in_parts    part_k(A) + part_k(B) + b_k      ->  part_k(A + B + concat(b_1, ..., b_n))
+    stack_sums      U_i.T @ da_i + U_f.T @ da_f      ->  one product with both, concatenated
+    stack_gradients sum_t(outer(da_i, h)), and of da_f  ->  one product for both, in parts
+    split_sums      in a loop, a + b + c[t]          ->  a + (b + c)[t], what is time-parallel first, before the loop
+    name_exports    what leaves a loop has a variable, so that it is kept, and nothing else is
+
+Any subset gives the same numbers. Only products leave a loop by being named here; the schedule moves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from .. import primitives as P
+from ..adjoint import holders
+from ..derivation.rewrites import gate_values as in_gate_values
+from ..equations import BATCH, Equation, System
+from ..errors import CellError
+from ..evaluate import plan
+from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
+from ..order import Loop, contraction, operands
+
+rows = Primitive("rows", lambda *x: np.concatenate(x, axis=-2), shape="(m n)* -> (m n)",
+                 numpy="np.concatenate(({all}), axis=-2)")
+split_rows = Primitive("split_rows", shape="(m n), (m n)* -> (m n)", shape_only=tuple(range(1, 64)), statics=1)
+
+
+def _with(system: System, equations: Iterable[Equation], axes: dict | None = None) -> System:
+    return System(equations, axes or system.axes, system.model, system.declarations)
+
+
+def _valued(eq: Equation, value: Node) -> Equation:
+    return eq if value is eq.value else Equation(eq.name, eq.at, value, eq.line)
+
+
+def gate_values(system: System) -> System:
+    """f[t] * sigmoid(-a[t])  ->  f[t] * (1 - f[t]);  sech(a[t])**2  ->  1 - g[t]**2, where f, g are such gates."""
+    held = holders(system)
+    return _with(system, (_valued(eq, in_gate_values(eq.value, held)) for eq in system.equations))
+
+
+def stack_products(system: System) -> System:
+    """W_1 @ v, W_2 @ v  ->  part 1 and part 2 of rows(W_1, W_2) @ v, for weights that are given."""
+    groups: dict[Node, list[Node]] = {}
+    for n in topological((eq.value for eq in system.equations), operands):
+        if n.op is P.matmul and _weight(system, n.args[0]) and system.rank(n.args[1]) == 1:
+            groups.setdefault(n.args[1], []).append(n)
+    new = {}
+    for v, products in groups.items():
+        if len(products) > 1:
+            whole = node(P.matmul, node(rows, *(n.args[0] for n in products)), v)
+            new.update({n: node(P.split, whole, *products, params=(k,)) for k, n in enumerate(products, 1)})
+    return _substituted(system, new)
+
+
+def _weight(system: System, n: Node) -> bool:
+    """A matrix that is the same at every position and given."""
+    return n.op is READ and not n.params[1] and system.roles[n.params[0]] in ("parameter", "const")
+
+
+def _substituted(system: System, new: dict[Node, Node]) -> System:
+    """Nodes replaced wherever their values are used; what only lends its shape stays."""
+    done: dict[Node, Node] = {}
+
+    def value(root: Node) -> Node:
+        for n in topological([root], lambda n: () if n in done else operands_of(n)):
+            if n not in done:
+                args = tuple(done.get(a, a) for a in n.args)
+                kept = n if args == n.args else node(n.op, *args, params=n.params)
+                done[n] = _inner(new[n], done, value) if n in new else kept
+        return done[root]
+
+    return _with(system, (_valued(eq, value(eq.value)) for eq in system.equations))
+
+
+def operands_of(n: Node) -> tuple[Node, ...]:
+    return tuple(a for k, a in enumerate(n.args) if k not in n.op.shape_only)
+
+
+def _inner(n: Node, done: dict[Node, Node], value: Callable[[Node], Node]) -> Node:
+    """A replacement whose own operands are replaced too."""
+    args = tuple(a if k in n.op.shape_only else _inner(a, done, value) if a.args and a not in done else done.get(a, a)
+                 for k, a in enumerate(n.args))
+    return n if args == n.args else node(n.op, *args, params=n.params)
+
+
+def sum_in_parts(system: System) -> System:
+    """part_k(A) + part_k(B) + b_k for every k  ->  part_k(A + B + concat(b_1, ..., b_n)), where the b_k are shared."""
+    groups: dict[tuple, dict[int, Node]] = {}
+    for n in topological((eq.value for eq in system.equations), operands):
+        if n.op is P.add:
+            parts = [a for a in n.args if a.op is P.split]
+            rest = [a for a in n.args if a.op is not P.split]
+            alike = len({a.params for a in parts}) == 1
+            if parts and len(rest) <= 1 and alike and all(system.rank(a) and not system.free(a) for a in rest):
+                key = (tuple(a.args for a in parts), len(rest))
+                groups.setdefault(key, {})[parts[0].params[0]] = n
+    new = {}
+    for (parts, rest), sums in groups.items():
+        count = len(parts[0]) - 1
+        if len(sums) != count or any(len(p) - 1 != count for p in parts):
+            continue
+        others = [next(a for a in sums[k].args if a.op is not P.split) for k in sorted(sums)] if rest else []
+        whole = P.total(*(p[0] for p in parts), *([P.concat(*others)] if rest else []))
+        new.update({n: node(P.split, whole, *parts[0][1:], params=(k,)) for k, n in sums.items()})
+    return _substituted(system, new)
+
+
+def stack_sums(system: System) -> System:
+    """U_1.T @ u_1 + U_2.T @ u_2  ->  rows(U_1, U_2).T @ concat(u_1, u_2)."""
+    def change(n: Node, args: tuple[Node, ...]) -> Node | None:
+        if n.op is not P.add:
+            return None
+        products = [a for a in args if a.op is P.matmul and a.args[0].op is P.transpose
+                    and _weight(system, a.args[0].args[0]) and system.rank(a.args[1]) == 1]
+        if len(products) < 2:
+            return None
+        weights = node(rows, *(a.args[0].args[0] for a in products))
+        whole = node(P.matmul, node(P.transpose, weights), P.concat(*(a.args[1] for a in products)))
+        return P.total(*(whole if a is products[0] else a for a in args if a is products[0] or a not in products))
+
+    done = rewrite((eq.value for eq in system.equations), change)
+    return _with(system, (_valued(eq, done[eq.value]) for eq in system.equations))
+
+
+def stack_gradients(system: System) -> System:
+    """sum(outer(u_1, v)), sum(outer(u_2, v))  ->  the parts of sum(outer(concat(u_1, u_2), v))."""
+    groups: dict[tuple, list[Node]] = {}
+    for eq in system.equations:
+        fused = contraction(eq.value)
+        if fused and system.rank(fused[1]) == 1 and not system.free(eq.value):
+            groups.setdefault((fused[0], fused[2]), []).append(eq.value)
+    new = {}
+    for (bound, v), sums in groups.items():
+        sums = list(dict.fromkeys(sums))
+        if len(sums) > 1:
+            whole = node(P.outer, P.concat(*(contraction(n)[1] for n in sums)), v)  # type: ignore[index]
+            for i in reversed(bound):
+                whole = node(P.sum, whole, params=(i,))
+            new.update({n: node(split_rows, whole, *sums, params=(k,)) for k, n in enumerate(sums, 1)})
+    return _with(system, (_valued(eq, new.get(eq.value, eq.value)) for eq in system.equations))
+
+
+def levels(system: System) -> dict[Node | Equation, tuple[Loop, ...]]:
+    """The loops that each operation and equation stands in."""
+    def walk(steps, path) -> Iterator:
+        for s in steps:
+            if isinstance(s, Loop):
+                yield from walk(s.body, (*path, s))
+            else:
+                yield s, path
+
+    return dict(walk(plan(system).order, ()))
+
+
+def split_sums(system: System) -> System:
+    """In a loop, a + b + c + d with b and d from outside it  ->  (b + d) + a + c."""
+    level = levels(system)
+
+    def change(n: Node, args: tuple[Node, ...]) -> Node | None:
+        inside = level.get(n, ())
+        if n.op is not P.add or not inside:
+            return None
+        outer = [a for a, b in zip(args, n.args) if b.op is not CONST and len(level.get(b, ())) < len(inside)]
+        if len(outer) < 2 or len(outer) == len(args):
+            return None
+        return node(P.add, node(P.add, *outer), *(a for a in args if a not in outer))
+
+    done = rewrite((eq.value for eq in system.equations), change)
+    return _with(system, (_valued(eq, done[eq.value]) for eq in system.equations))
+
+
+def name_exports(system: System) -> System:
+    """What a loop makes and something outside it reads  ->  a variable of its own: e#1[t] = tanh(c[t])."""
+    level, held = levels(system), holders(system)
+    consumers = plan(system)._consumers
+    new: dict[Node, Node] = {}
+    axes, added = dict(system.axes), []
+    for n, inside in level.items():
+        if isinstance(n, Equation) or not inside or n.op in (READ, INDEX, EXTENT, CONST) or n in held:
+            continue
+        if any(inside[-1] not in level[c] for c in consumers.get(n, ())):
+            free = tuple(i for i in system.indices if i in system.free(n) - {BATCH})
+            name = f"{n.op.name}#{len(axes)}"
+            axes[name] = free
+            new[n] = read(name, tuple(map(Position, free)))
+            added.append(Equation(name, tuple(map(Position, free)), n))
+    if not new:
+        return system
+    equations = [_valued(eq, _replaced_above(eq.value, new)) for eq in system.equations]
+    return _with(system, [*equations, *(_valued(eq, _replaced_above(eq.value, {
+        k: v for k, v in new.items() if k is not eq.value})) for eq in added)], axes)
+
+
+def _replaced_above(root: Node, new: dict[Node, Node]) -> Node:
+    order = topological([root], lambda n: () if n in new else n.args)
+    done: dict[Node, Node] = {}
+    for n in order:
+        done[n] = new[n] if n in new else node(n.op, *(done[a] for a in n.args), params=n.params)
+    return done[root]
+
+
+PASSES = (gate_values, stack_products, sum_in_parts, stack_sums, stack_gradients, split_sums, name_exports)
+
+
+def optimised(system: System, passes: Iterable[Callable[[System], System]] = PASSES) -> System:
+    """The system after these passes, in order; one that would make equations wait for each other is left out."""
+    for change in passes:
+        changed = change(system)
+        try:
+            plan(changed)
+        except CellError:
+            continue
+        system = changed
+    return system

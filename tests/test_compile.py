@@ -1,0 +1,278 @@
+"""Compiled programs give the reference's numbers: every cell, every pass, every subset, every generated system."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+
+import generated
+import numpy as np
+import pytest
+import systems
+
+from autograd_rnn import Cell, CellError, Primitive, zoo
+from autograd_rnn import primitives as P
+from autograd_rnn.backpropagate import adjoint_of, backpropagate
+from autograd_rnn.bind import bind
+from autograd_rnn.compile import passes, program
+from autograd_rnn.compile.passes import PASSES, optimised
+from autograd_rnn.compile.program import Compiled
+from autograd_rnn.evaluate import evaluate
+from autograd_rnn.graph import node, rewrite
+from autograd_rnn.printing.text import system_text
+from autograd_rnn.shapes import carry_over
+
+CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
+
+
+def cell_of(name: str) -> Cell:
+    return zoo[name] if name in zoo else systems.cell(name)
+
+
+def problem(cell: Cell, T: int = 5, seed: int = 0, dtype=np.float64):
+    """(params, arguments of gradient) with random cotangents where the cell has no loss."""
+    params, inputs = systems.draw(cell, T=T, seed=seed)
+    given = {**inputs, **systems.steps(cell, T=T)}
+    if cell.loss is None:
+        trace, rng = cell.run(params, **given), np.random.default_rng(seed)
+        given["cotangents"] = {n: rng.normal(size=trace[n].shape).astype(dtype) for n in cell.outputs}
+    cast = lambda v: v.astype(dtype) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
+    return {n: cast(v) for n, v in params.items()}, {n: cast(v) for n, v in given.items()}
+
+
+def difference(found: dict, true: dict) -> float:
+    """The largest relative difference; what cancels to nothing is judged by the largest gradient."""
+    assert set(found) == set(true)
+    largest = max(float(np.max(np.abs(g), initial=0)) for g in true.values())
+    return max(float(np.max(np.abs(found[n] - true[n]), initial=0)) / max(
+        float(np.max(np.abs(true[n]), initial=0)), 1e-3 * largest, 1e-300) for n in true)
+
+
+def gradients(cell: Cell, params, given, run):
+    """Gradients through any evaluator of the adjoint system."""
+    given = dict(given)
+    cotangents = given.pop("cotangents", None)
+    options = {k: given.pop(k, None) for k in ("steps", "noise")}
+    bound = bind(cell.system, params, given, None, None, options["steps"], options["noise"])
+    return backpropagate(bound, cell.outputs, cotangents, run)[1]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_compiled_is_the_reference(name):
+    cell = cell_of(name)
+    compiled = cell.compile()
+    for T, seed in ((5, 0), (1, 1), (2, 2)):
+        params, given = problem(cell, T, seed)
+        value, found = compiled.gradient(params, **given)
+        true_value, true = cell.gradient(params, **given)
+        assert value == pytest.approx(true_value, rel=1e-12, abs=1e-12) and difference(found, true) <= 1e-12
+        given.pop("cotangents", None)
+        trace, true_trace = compiled.forward(params, **given), cell.run(params, **given)
+        assert difference(dict(trace), dict(true_trace)) <= 1e-12
+
+
+@pytest.mark.parametrize("name", zoo)
+def test_single_precision_is_as_good_as_the_reference(name):
+    cell = zoo[name]
+    params, given = problem(cell, T=20)
+    single = problem(cell, T=20, dtype=np.float32)
+    true = cell.gradient(params, **given)[1]
+    ours, reference = cell.compile().gradient(single[0], **single[1])[1], cell.gradient(single[0], **single[1])[1]
+    assert all(g.dtype == np.float32 for n, g in ours.items())
+    assert difference(ours, true) <= 20 * difference(reference, true) + 1e-6
+
+
+# --- passes ------------------------------------------------------------------------------------------------------
+
+
+def through(chosen):
+    """An evaluator that compiles with some of the passes."""
+    def run(system, given, keep):
+        made = Compiled.__new__(Compiled)
+        before, program.optimised = program.optimised, lambda s: optimised(s, chosen)
+        try:
+            made.__init__(system, frozenset(keep))
+        finally:
+            program.optimised = before
+        return made(system, given, keep)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "bahdanau", "grid_untied"])
+def test_any_subset_of_passes_gives_the_same_numbers(name):
+    cell = cell_of(name)
+    params, given = problem(cell, T=3)
+    true = gradients(cell, params, given, evaluate)
+    rng = np.random.default_rng(0)
+    subsets = [(), PASSES, *((p,) for p in PASSES), *(tuple(p for p in PASSES if p is not q) for q in PASSES)]
+    subsets += [tuple(p for p, kept in zip(PASSES, rng.random(len(PASSES)) < 0.5) if kept) for _ in range(8)]
+    for chosen in subsets:
+        assert difference(gradients(cell, params, given, through(chosen)), true) <= 1e-12, chosen
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "charlm", "bahdanau"])
+@pytest.mark.parametrize("change", PASSES)
+def test_a_pass_is_a_function_from_system_to_system(name, change):
+    """The numbers of the changed equations, by the reference evaluator, are those of the unchanged."""
+    cell = cell_of(name)
+    params, given = problem(cell, T=3)
+
+    def run(system, given_, keep):
+        changed = change(system)
+        before = system_text(system)
+        sizes = carry_over(given_.sizes, system.inferred, changed.inferred)
+        found = evaluate(changed, replace(given_, sizes=sizes), keep)
+        assert system_text(system) == before
+        return found
+
+    if change in (passes.stack_gradients,):  # its parts of a matrix exist in generated source alone
+        run = through((change,))
+    assert difference(gradients(cell, params, given, run), gradients(cell, params, given, evaluate)) <= 1e-12
+
+
+def test_every_pass_states_before_and_after():
+    assert all("->" in p.__doc__ for p in PASSES)
+    changed = [p.__name__ for p in PASSES if p(adjoint_of(zoo["lstm"].system, ("h",), False).system).equations
+               != adjoint_of(zoo["lstm"].system, ("h",), False).system.equations]
+    assert len(changed) >= 4  # on their own; the others work on what these leave
+
+
+def test_a_broken_pass_is_caught(monkeypatch):
+    cell = zoo["lstm"]
+    params, given = problem(cell, T=3)
+    true = gradients(cell, params, given, evaluate)
+
+    def swapped(system):  # parts in the wrong order
+        done = rewrite((eq.value for eq in system.equations), lambda n, args: node(
+            n.op, *args, params=(len(args) - n.params[0],)) if n.op is P.split else None)
+        return passes._with(system, (passes._valued(eq, done[eq.value]) for eq in system.equations))
+
+    def lossy(system):  # one term of every sum is forgotten
+        done = rewrite((eq.value for eq in system.equations), lambda n, args: P.total(*args[:-1])
+                       if n.op is P.add and len(args) > 2 else node(n.op, *args, params=n.params))
+        return passes._with(system, (passes._valued(eq, done[eq.value]) for eq in system.equations))
+
+    for broken in (swapped, lossy):
+        assert difference(gradients(cell, params, given, through((passes.stack_products, broken))), true) > 1e-3
+
+
+# --- the source --------------------------------------------------------------------------------------------------
+
+
+def test_the_source_is_what_a_person_would_write():
+    """One product a step and direction, one for each stack of weights outside, the author's equations beside them."""
+    lines = zoo["lstm"].compile().source.split("def run")[1].splitlines()
+    loops = [k for k, line in enumerate(lines) if line.startswith("    for ")]
+    inside = [line for line in lines if line.startswith("        ")]
+    assert len(loops) == 2 and sum(" @ " in line.split("#")[0] for line in inside) == 2
+    assert sum("tensordot" in line for line in lines) == 2
+    for eq in zoo["lstm"].derivation().derived.forward.equations:
+        assert any(str(eq) + " = " in line and "#" in line for line in lines), eq
+    assert max(map(len, lines)) < 200
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_users_names_stand_in_comments_only(name):
+    source = cell_of(name).compile().source
+    assert source == Cell(cell_of(name).text, **cell_of(name)._called).compile().source
+    names = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
+    run = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    inner = {n.id for n in ast.walk(run) if isinstance(n, ast.Name)}
+    slots = {n for n in inner if n[0] in "avkne" and n[1:].isdigit()}
+    functions = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
+    assert inner - slots - functions <= {"np", "arrays", "extent", "size", "batch", "dtype", "offset", "range"}, names
+
+
+def saved(cell: Cell, folder):
+    path = folder / "saved.py"
+    cell.compile().save(path)
+    spec = importlib.util.spec_from_file_location("saved", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return path, module
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_saved_file_needs_only_numpy(name, tmp_path):
+    cell = cell_of(name)
+    if name == "grid_tied":
+        with pytest.raises(CellError, match="No array of this cell tells all its sizes"):
+            saved(cell, tmp_path)
+        return
+    path, module = saved(cell, tmp_path)
+    tree = ast.parse(path.read_text())
+    imports = [n.names[0].name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert set(imports) <= {"numpy", "builtins"}
+    params, given = problem(cell)
+    seeds = adjoint_of(cell.system, cell.outputs, cell.loss is not None).seeds
+    values = {**params, **given, **{seeds[n]: g for n, g in given.get("cotangents", {}).items()}}
+    values.pop("cotangents", None)
+    true = cell.gradient(params, **given)[1]
+    found = module.gradient(values)
+    assert difference(found, {n: true[n] for n in found}) <= 1e-12 and set(cell.parameters) <= set(found)
+
+
+def test_a_saved_file_runs_by_itself(tmp_path):
+    path, _ = saved(zoo["gru"], tmp_path)
+    done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+
+
+def test_initial_states_go_into_a_saved_file(tmp_path):
+    cell = zoo["lstm"]
+    _, module = saved(cell, tmp_path)
+    params, given = problem(cell)
+    initial = {n: np.random.default_rng(3).normal(size=given["cotangents"]["h"].shape[1:]) for n in ("h", "c")}
+    true = cell.gradient(params, initial=initial, **given)[1]
+    found = module.gradient({**params, "x": given["x"], "Delta_h": given["cotangents"]["h"],
+                             **{f"{n}[0]": v for n, v in initial.items()}})
+    assert difference(found, {n: true[n] for n in found}) <= 1e-12
+
+
+def test_a_primitive_of_ones_own_runs_and_is_refused_in_a_file(tmp_path):
+    sine = Primitive("swing", lambda x: np.sin(x) * 0.5, vjp=lambda g, y, x: (g * P.cos(x) * 0.5,))
+    cell = Cell("h[t] = swing(W @ x[t] + U @ h[t-1])", swing=sine)
+    params, given = problem(cell)
+    assert difference(cell.compile().gradient(params, **given)[1], cell.gradient(params, **given)[1]) <= 1e-12
+    with pytest.raises(CellError, match="swing"):
+        cell.compile().save(tmp_path / "own.py")
+
+
+def test_ragged_batches_and_starts_are_the_references():
+    cell = zoo["lstm_peephole"]
+    params, given = problem(cell, T=6)
+    compiled = cell.compile()
+    initial = {"h": np.full(given["cotangents"]["h"].shape[1:], 0.3), "t": 4}
+    for options in ({"lengths": [3, 6]}, {"initial": initial}):
+        assert difference(compiled.gradient(params, **given, **options)[1], cell.gradient(params, **given, **options)[1]
+                          ) <= 1e-12
+
+
+def test_report_tells_loops_from_what_is_time_parallel():
+    report = zoo["lstm"].compile().report()
+    assert "for all steps at once" in report and "in the loop over t forward" in report and "backward" in report
+    assert "(h + h + h + h x h) @ (h)" in report
+
+
+# --- random systems ----------------------------------------------------------------------------------------------
+
+
+def compiled_system(seed: int) -> float:
+    """The largest difference between compiled and reference over a generated system."""
+    cell = Cell(generated.system(seed))
+    params, given = problem(cell, T=4, seed=seed)
+    return difference(cell.compile().gradient(params, **given)[1], cell.gradient(params, **given)[1])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_generated_systems(seed):
+    assert compiled_system(seed) <= 1e-12
+
+
+@pytest.mark.long
+def test_five_hundred_generated_systems():
+    found = [compiled_system(seed) for seed in range(500)]
+    print(f"{len(found)} systems, worst {max(found):.1e}")
+    assert max(found) <= 1e-12
