@@ -1,4 +1,4 @@
-"""The command line: `python -m autograd_rnn {demo,show,derive,grade,check,train} ...`.
+"""The command line: `python -m autograd_rnn {demo,show,derive,grade,compare,check,train} ...`.
 
 A cell argument is a name of the zoo, a `.cell` file, or `-` for stdin. Results go to stdout, progress to stderr. What
 is wrong with a cell or its data is printed as text, and the exit status is 2.
@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from .cell import Cell
+from .cell import compare as compared
 from .derivation.document import LEVELS
+from .derivation.points import small_sizes
 from .errors import CellError
 from .init import generator
 from .learn.session import Settings, begin, characters, excerpt, merged, resume
@@ -50,14 +52,10 @@ def described(cell: Cell) -> str:
 
 
 def example(cell: Cell, seed: int, steps: int = 5, batch: int = 2) -> tuple[dict, dict]:
-    """(params, inputs) at small random sizes, with weights so moderate that no gate saturates."""
+    """(params, inputs), random at small sizes, with weights so moderate that no gate saturates."""
     rng = generator(seed, "seed")
     system = cell.system
-    sizes: dict[str, int] = {}
-    for d in cell.dims:
-        if d not in system.sizes(sizes):
-            sizes[d] = int(rng.integers(2, 5))
-    known = system.sizes(sizes)
+    known = small_sizes(system)
 
     def shape(name: str) -> tuple[int, ...]:
         axes = tuple(known[i] if i in system.model else steps for i in system.axes[name])
@@ -65,7 +63,7 @@ def example(cell: Cell, seed: int, steps: int = 5, batch: int = 2) -> tuple[dict
         return axes + lead + tuple(d if isinstance(d, int) else known[d] for d in system.shapes[name])
 
     constants = {n: rng.integers(1, 4, shape(n)).astype(float) for n in cell.constants}
-    params = cell.init(seed=seed, **{**sizes, **constants})
+    params = cell.init(seed=seed, **{**known, **constants})
     params.update({n: params[n] + rng.uniform(-0.5, 0.5, shape(n)) / np.sqrt(max(shape(n)[-1:], default=1))
                    for n in cell.parameters})
     given: dict = {n: rng.integers(0, 2, shape(n)) if system.roles[n] == "class" else rng.normal(0, 0.5, shape(n))
@@ -101,6 +99,12 @@ def grade(args) -> int:
     result = cell_of(args.cell).grade(read_text(args.file))
     print(result)
     return 0 if result.ok else 1
+
+
+def compare(args) -> int:
+    found = compared(cell_of(args.cell), cell_of(args.other))
+    print({"text": found.text, "latex": found.latex}[args.format]().rstrip())
+    return 0
 
 
 def check(args) -> int:
@@ -164,8 +168,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", metavar="FILE", help="write to a file")
     sub = command(grade, "judge a student's backward equations, line by line; exit status 1 where one is wrong")
     sub.add_argument("file", metavar="FILE", help="the equations, as text")
+    sub = command(compare, "print what differs between two cells, forward and backward")
+    sub.add_argument("other", metavar="CELL", help="the cell to compare with")
+    sub.add_argument("--format", choices=("text", "latex"), default="text", help="(default: %(default)s)")
     sub = command(check, "compare the gradients with the complex step; exit status 1 where they disagree")
-    sub.add_argument("--seed", type=int, default=0, help="of sizes, parameters and inputs (default: %(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="of parameters and inputs (default: %(default)s)")
     sub.add_argument("--steps", type=int, default=5, help="length of the sequence (default: %(default)s)")
     sub = command(train, "train a character model of a cell on a text", "")
     sub.epilog = "At these sizes one BLAS thread is the fastest: set OMP_NUM_THREADS=1."

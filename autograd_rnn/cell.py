@@ -17,7 +17,7 @@ from .adjoint import loss_of, outputs_of, tangent
 from .backpropagate import adjoint_of, differentiate
 from .bind import bind
 from .check import Report, check_gradients
-from .compile.program import Program
+from .compile.program import Program, fastest
 from .derivation import Derivation
 from .derivation.compare import Comparison
 from .derivation.grade import Grade, grade
@@ -288,7 +288,7 @@ class Cell:
 
     def _gradient(self, params, loss, cotangents, initial, lengths, noise, steps, inputs) -> tuple[float, dict, Trace]:
         return differentiate(self.system, self.loss, self.outputs, params, loss, cotangents, inputs, initial, lengths,
-                             steps, noise)
+                             steps, noise, fastest)
 
     def check_gradients(self, params: Mapping, cotangents: Mapping | None = None, **given) -> Report:
         """Gradients against the complex step and the tape: the worst error of every tensor and every time step.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import replace
+from itertools import chain, count
 
 from .call import inline
 from .equations import BATCH, LANE, Equation, System, free_indices, renamed
@@ -26,6 +27,7 @@ RESERVED = {BATCH, LANE}
 KEYWORDS = {"self", "params", "initial", "lengths", "steps", "noise", "loss", "cotangents", "state", "seed", "dtype",
             "tape"}  # what the calls that take inputs by name take themselves
 FURTHEST = 100  # steps that a position may lie away
+COPY = r"_(?:lag|lead)\d+(?:_\w+)?$"  # what `delays` adds to the name that it copies
 
 
 def elaborate(text: str, cells: dict[str, System], leaves: dict[str, Primitive]
@@ -250,9 +252,9 @@ class Elaboration:
                         for far in range(1, abs(p.offset)):
                             key = (name, p.index, far * step)
                             if key not in copies:
-                                copy = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
-                                while copy in self.axes:  # a name of the author's own
-                                    copy += "_"
+                                stem = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
+                                free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
+                                copy = next(c for c in free if c not in self.axes)
                                 self.axes[copy] = self.axes[name]
                                 copies[key] = Equation(copy, base, read(source, (
                                     *base[:k], p._replace(offset=step), *base[k + 1:])), eq.line)
@@ -267,3 +269,13 @@ class Elaboration:
                                         "Give the shifted class as data.")
             equations.append(replace(eq, value=renamed(eq.value, change)))
         return [*copies.values(), *equations]
+
+
+def delay_copies(system: System) -> tuple[str, ...]:
+    """The names of the copies that `delays` makes, h_lag1[t] = h[t-1], which nobody wrote and nobody asks for."""
+    found = []
+    for eq in system.equations:
+        if eq.value.op is READ and any(p.base == "i" and p.offset for p in eq.value.params[1]):
+            source = re.sub(COPY, "", eq.value.params[0])
+            found += [eq.name] * bool(re.fullmatch(re.escape(source) + COPY, eq.name))
+    return tuple(found)

@@ -261,7 +261,7 @@ split = Primitive("split", _split, lambda g, y, whole, *x: (concat(*(
     shape="(n), (n)* -> (n)", shape_only=tuple(range(1, 64)), statics=1, sympy=_split_component)
 slice = Primitive("slice", lambda x, start, stop: x[..., start:stop], lambda g, y, x: (
     node(unslice, g, x, params=y.params),), shape="(n) -> (n)", statics=2,
-    sympy=lambda e, i, x, start, stop: x(i[0] + start), latex=r"[{0}]_{{{1}:{2}}}", numpy="({0})[..., {1}:{2}]")
+    sympy=lambda e, i, x, start, stop: x(i[0] + start), latex=r"[{0}]_{{{1}:{2}}}", numpy="{0:9}[..., {1}:{2}]")
 unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, params=y.params), None),
                     shape="_, s -> s", shape_only=(1,), statics=2, sympy=lambda e, i, g, x, start, stop: e.Piecewise(
                         (g(i[0] - start), e.And(i[0] > start, i[0] <= stop)), (0, True)))
@@ -278,7 +278,7 @@ tanh = Primitive("tanh", np.tanh, lambda g, y, x: (g * sech(x) ** 2,), sympy=lam
 sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=lambda e, x: e.sech(x),
                  latex=r"\operatorname{{sech}}({0})", numpy="(1 / np.cosh({0}))")
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
-                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-({0}))))")
+                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-{0:9})))")
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
                      sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}({0})",
                      numpy="np.logaddexp(0, {0})")

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from autograd_rnn import Cell, zoo
+from autograd_rnn import Cell, compare, zoo
 from autograd_rnn.__main__ import main
 from autograd_rnn.learn import load, load_point
 
@@ -49,6 +49,17 @@ def test_derive_prints_the_derivation(name, capsys, tmp_path):
         assert path.read_text(encoding="utf-8") == getattr(zoo[name].derivation(), form)(level=level)
 
 
+def test_compare_prints_what_differs(capsys, tmp_path):
+    found = compare(zoo["lstm"], zoo["lstm_coupled"])
+    assert outcome(capsys, "compare", "lstm", "lstm_coupled") == (0, found.text(), "")
+    assert outcome(capsys, "compare", "lstm", "lstm_coupled", "--format", "latex") == (0, found.latex() + "\n", "")
+    path = tmp_path / "mine.cell"
+    path.write_text(zoo["gru"].text)
+    status, out, _ = outcome(capsys, "compare", str(path), "gru")
+    assert status == 0 and out.count("the same") == 2
+    assert outcome(capsys, "compare", "lstm", "lstmm")[0] == 2
+
+
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_check_reports_every_tensor(name, seed, capsys):
@@ -72,6 +83,8 @@ SYSTEMS = {
     "layers": "l: axis\nh[t,0] = x[t]\nh[t,l] = tanh(W[l] @ h[t,l-1] + U[l] @ h[t-1,l])",
     "no input": "h[t] = tanh(U @ h[t-1] + b)\nh[0] = a",
     "from the right": "h[t] = tanh(U @ h[t+1] + x[t])",
+    "a slice": "h[t] = tanh(slice(x[t], 2, 7) + U @ h[t-1])",
+    "parts": "h[t] = tanh(U @ h[t-1] + concat(x[t], y[t], x[t]))",
 }
 
 
@@ -215,4 +228,5 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     out = capsys.readouterr().out
-    assert stop.value.code == 0 and all(name in out for name in ("demo", "show", "derive", "check", "train"))
+    assert stop.value.code == 0 and all(name in out for name in (
+        "demo", "show", "derive", "grade", "compare", "check", "train"))

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from autograd_rnn.compile.passes import PASSES, optimised
 from autograd_rnn.compile.program import Compiled
 from autograd_rnn.evaluate import evaluate
 from autograd_rnn.graph import node, rewrite
-from autograd_rnn.printing.text import system_text
+from autograd_rnn.printing.text import equation, system_text
 from autograd_rnn.shapes import carry_over
 
 CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
@@ -90,7 +91,7 @@ def through(chosen):
     """An evaluator that compiles with some of the passes."""
     def run(system, given, keep):
         made = Compiled.__new__(Compiled)
-        before, program.optimised = program.optimised, lambda s: optimised(s, chosen)
+        before, program.optimised = program.optimised, lambda s, keep: optimised(s, chosen, keep)
         try:
             made.__init__(system, frozenset(keep))
         finally:
@@ -100,14 +101,14 @@ def through(chosen):
     return run
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "bahdanau", "grid_untied"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "grid_untied", "bidirectional"])
 def test_any_subset_of_passes_gives_the_same_numbers(name):
     cell = cell_of(name)
     params, given = problem(cell, T=3)
     true = gradients(cell, params, given, evaluate)
     rng = np.random.default_rng(0)
     subsets = [(), PASSES, *((p,) for p in PASSES), *(tuple(p for p in PASSES if p is not q) for q in PASSES)]
-    subsets += [tuple(p for p, kept in zip(PASSES, rng.random(len(PASSES)) < 0.5) if kept) for _ in range(8)]
+    subsets += [tuple(p for p, kept in zip(PASSES, rng.random(len(PASSES)) < 0.5) if kept) for _ in range(4)]
     for chosen in subsets:
         assert difference(gradients(cell, params, given, through(chosen)), true) <= 1e-12, chosen
 
@@ -169,7 +170,7 @@ def test_the_source_is_what_a_person_would_write():
     assert len(loops) == 2 and sum(" @ " in line.split("#")[0] for line in inside) == 2
     assert sum("tensordot" in line for line in lines) == 2
     for eq in zoo["lstm"].derivation().derived.forward.equations:
-        assert any(str(eq) + " = " in line and "#" in line for line in lines), eq
+        assert any(re.search(rf"#.*(?<!\w){re.escape(equation(eq))}", line) for line in lines), eq
     assert max(map(len, lines)) < 200
 
 
@@ -253,7 +254,7 @@ def test_ragged_batches_and_starts_are_the_references():
 def test_report_tells_loops_from_what_is_time_parallel():
     report = zoo["lstm"].compile().report()
     assert "for all steps at once" in report and "in the loop over t forward" in report and "backward" in report
-    assert "(h + h + h + h x h) @ (h)" in report
+    assert re.search(r"\((\w) \+ \1 \+ \1 \+ \1 x \1\) @ \(\1\)", report)
 
 
 # --- random systems ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     gate_values     sigmoid(-a) -> 1 - f
     stack_products  U_i @ h, U_f @ h                 ->  one product of both weights, in parts
     sum_in_parts    part_k(A) + part_k(B) + b_k      ->  part_k(A + B + concat(b_1, ..., b_n))
+    stack_activations  sigmoid of neighbouring parts ->  the parts of one sigmoid
     stack_sums      U_i.T @ da_i + U_f.T @ da_f      ->  one product with both, concatenated
     stack_gradients sum_t(outer(da_i, h)), and of da_f  ->  one product for both, in parts
     split_sums      in a loop, a + b + c[t]          ->  a + (b + c)[t], what is time-parallel first, before the loop
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import holders
+from ..adjoint import holders, replaced
 from ..derivation.rewrites import gate_values as in_gate_values
 from ..equations import BATCH, Equation, System
 from ..errors import CellError
@@ -112,6 +113,35 @@ def sum_in_parts(system: System) -> System:
     return _substituted(system, new)
 
 
+def stack_activations(system: System) -> System:
+    """sigmoid(part_1(A)), sigmoid(part_2(A))  ->  the parts of one sigmoid, where they are neighbours."""
+    parts = {read(eq.name, eq.at): eq.value for eq in system.equations if eq.value.op is P.split}
+    groups: dict[tuple, dict[int, Node]] = {}
+    for n in topological((eq.value for eq in system.equations), operands):
+        part = parts.get(n.args[0], n.args[0]) if len(n.args) == 1 else None
+        if part is not None and part.op is P.split and n.op.pointwise and n.op.infix is None and not n.params:
+            groups.setdefault((n.op, part.args), {})[part.params[0]] = n
+    new = {}
+    for (op, (whole, *sizes)), found in groups.items():
+        for run in _runs(sorted(found)):
+            inner = [sizes[k - 1] for k in run]
+            before, after = sizes[:run[0] - 1], sizes[run[-1]:]
+            both = node(P.split, whole, *before, P.concat(*inner), *after, params=(len(before) + 1,))
+            made = node(op, both if before or after else whole)
+            new.update({found[k]: node(P.split, made, *inner, params=(j,)) for j, k in enumerate(run, 1)})
+    return _substituted(system, new)
+
+
+def _runs(numbers: list[int]) -> Iterator[list[int]]:
+    """1 2 3 5 7 8  ->  [1 2 3], [7 8]: those of more than one."""
+    start = 0
+    for k in range(1, len(numbers) + 1):
+        if k == len(numbers) or numbers[k] != numbers[k - 1] + 1:
+            if k - start > 1:
+                yield numbers[start:k]
+            start = k
+
+
 def stack_sums(system: System) -> System:
     """U_1.T @ u_1 + U_2.T @ u_2  ->  rows(U_1, U_2).T @ concat(u_1, u_2)."""
     def change(n: Node, args: tuple[Node, ...]) -> Node | None:
@@ -193,26 +223,39 @@ def name_exports(system: System) -> System:
             added.append(Equation(name, tuple(map(Position, free)), n))
     if not new:
         return system
-    equations = [_valued(eq, _replaced_above(eq.value, new)) for eq in system.equations]
-    return _with(system, [*equations, *(_valued(eq, _replaced_above(eq.value, {
+    equations = [_valued(eq, replaced(eq.value, new)) for eq in system.equations]
+    return _with(system, [*equations, *(_valued(eq, replaced(eq.value, {
         k: v for k, v in new.items() if k is not eq.value})) for eq in added)], axes)
 
 
-def _replaced_above(root: Node, new: dict[Node, Node]) -> Node:
-    order = topological([root], lambda n: () if n in new else n.args)
-    done: dict[Node, Node] = {}
-    for n in order:
-        done[n] = new[n] if n in new else node(n.op, *(done[a] for a in n.args), params=n.params)
-    return done[root]
+PASSES = (gate_values, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients, split_sums,
+          name_exports)
 
 
-PASSES = (gate_values, stack_products, sum_in_parts, stack_sums, stack_gradients, split_sums, name_exports)
+def live(system: System, keep: Iterable[str] | None) -> System:
+    """The equations that the names in `keep` need, all of them where None."""
+    if keep is None:
+        return system
+    wanted, stack = set(keep), list(keep)
+    while stack:
+        for eq in system.definitions.get(stack.pop(), ()):
+            for n in topological([eq.value], operands):
+                if n.op is READ and n.params[0] not in wanted:
+                    wanted.add(n.params[0])
+                    stack.append(n.params[0])
+    if all(eq.name in wanted for eq in system.equations):
+        return system
+    return system.keeping(eq for eq in system.equations if eq.name in wanted)
 
 
-def optimised(system: System, passes: Iterable[Callable[[System], System]] = PASSES) -> System:
-    """The system after these passes, in order; one that would make equations wait for each other is left out."""
+def optimised(system: System, passes: Iterable[Callable[[System], System]] = PASSES,
+              keep: Iterable[str] | None = None) -> System:
+    """The system after these passes, in order; one that would make equations wait for each other is left out.
+
+    keep: the names that are wanted; what none of them needs is dropped on the way.
+    """
     for change in passes:
-        changed = change(system)
+        changed = live(change(system), keep)
         try:
             plan(changed)
         except CellError:

@@ -22,7 +22,7 @@ from ..bind import bind
 from ..equations import System
 from ..errors import CellError
 from ..evaluate import evaluate
-from ..graph import Node
+from ..graph import Node, read, topological
 from ..order import Loop
 from ..printing.text import equation
 from ..shapes import carry_over
@@ -30,29 +30,43 @@ from ..trace import Trace
 from .passes import levels, optimised
 from .source import HELPERS, Source
 
+WORK = 500  # steps times batch from which a gradient is compiled
+
 
 class Compiled:
     """A system as a function of arrays, and its source."""
 
     def __init__(self, system: System, keep: frozenset[str] | None):
-        self.system = optimised(system)
-        self.writer = Source(self.system, keep, {str(eq): equation(eq) for eq in system.equations})
+        self.system = optimised(system, keep=keep)
+        self.writer = Source(self.system, keep, _told(system, self.system))
         self.source = _module(self.writer)
         namespace: dict[str, Any] = {k: f for k, f in self.writer.functions.items() if not _copied(f)}
         exec(compile(self.source, "<program>", "exec"), namespace)
         self.function = namespace["run"]
+        self.sizes: dict[tuple, dict[str, int]] = {}  # as this system has them, by those given
 
     def __call__(self, system: System, given: Given, keep: Iterable[str]) -> dict[str, np.ndarray]:
         """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""
         own = self.system
-        run = Arrays(own, replace(given, sizes=carry_over(given.sizes, system.inferred, own.inferred)))
+        key = tuple(sorted(given.sizes.items()))
+        if key not in self.sizes:
+            self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
+        run = Arrays(own, replace(given, sizes=self.sizes[key]))
         arrays = [None if n in own.defined and not own.axes[n] else run.store(n) for n in self.writer.stores]
         with np.errstate(all="ignore"):
             stores = self.function(arrays, [given.extents[i] for i in own.indices],
                                    [run.given.sizes[d] for d in self.writer.sizes], given.batch, run.real,
                                    {k: given.offsets.get(i, 0) for k, i in enumerate(own.indices)})
         found = dict(zip(self.writer.results, stores))
-        return {n: found[n] if n in found else run.store(n) for n in keep}
+        rest = Arrays(system, given)  # what is only handed on
+        return {n: found[n] if n in found else rest.store(n) for n in keep}
+
+
+def _told(before: System, after: System) -> dict[str, str]:
+    """Equations by their left sides, as they were; one that the passes took into another stands with its reader."""
+    gone = {read(eq.name, eq.at): eq for eq in before.equations if eq.name not in after.definitions}
+    taken = lambda eq: [gone.pop(n) for n in topological([eq.value]) if n in gone]
+    return {str(eq): ", ".join(map(equation, [eq, *taken(eq)])) for eq in before.equations}
 
 
 def _copied(value: Callable) -> bool:
@@ -101,6 +115,12 @@ def compiled(system: System, given: Given, keep: Iterable[str] | None = None) ->
     if given.lengths or given.lanes or np.dtype(given.dtype).kind == "c":
         return evaluate(system, given, keep)
     return program_of(system, keep)(system, given, list(system.axes) if keep is None else list(keep))
+
+
+def fastest(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """What `evaluate` gives, compiled where there is work enough. Shapes alone decide, so that bits do not change."""
+    steps = int(np.prod([n for i, n in given.extents.items() if i not in system.model], initial=1))
+    return (compiled if steps * given.batch >= WORK else evaluate)(system, given, keep)
 
 
 def program_of(system: System, keep: Iterable[str] | None) -> Compiled:

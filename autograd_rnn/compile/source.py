@@ -43,6 +43,9 @@ class Text:
     def at_least(self, strength: int) -> str:
         return self.text if self.strength >= strength else f"({self.text})"
 
+    def __format__(self, spec: str) -> str:
+        return self.at_least(int(spec or 0))
+
 
 class Source:
     """The lines of one system's function, as they are written."""
@@ -154,6 +157,9 @@ class Source:
     def operation(self, n: Node) -> None:
         """A value that one thing at its own level reads stands where it is read; any other has a name."""
         text = self.expression(n)
+        if n.op is P.transpose and not self.plan.axes(n, self.fixed):  # a view
+            self.known[n] = text, self.fixed
+            return
         if all(a.op is CONST for a in n.args) and n.op.pointwise:
             text = Text(f"np.asarray({text.text}, dtype)")
         consumers = self.plan._consumers.get(n, [])
@@ -225,8 +231,11 @@ class Source:
             x = [Text(f"np.asarray({t.text}, dtype)") if a.op is CONST else t for a, t in zip(operands(n), x)]
         if n.op.name in ("split", "split_rows"):
             return self.part(n, x[0])
+        if n.op is P.concat and all(a.args or a.op is READ for a in n.args) and len(
+                {self.plan.axes(a, self.fixed) for a in n.args}) == 1 and not self.counts(n):
+            return Text(f"np.concatenate(({', '.join(t.text for t in x)}), axis=-1)")
         if n.op.numpy is not None:
-            return Text(n.op.numpy.format(*(t.text for t in x), *n.params, all=", ".join(t.text for t in x)))
+            return Text(n.op.numpy.format(*x, *n.params, all=", ".join(t.text for t in x)))
         arguments = [t.text for t in x]
         arguments += [self.shape(n.args[k]) for k in n.op.shape_only if k < len(n.args)]
         arguments += [repr(p) for p in n.params]
@@ -330,7 +339,7 @@ class Source:
 
     def reduced(self, n: Node, text: str, axis) -> Text:
         if n.op.numpy is not None:
-            return Text(n.op.numpy.format(text, axis))
+            return Text(n.op.numpy.format(Text(text), axis))
         return Text(f"{self.function(n.op)}({text}, {axis})")
 
     def counted(self, n: Node) -> Text:

@@ -21,7 +21,7 @@ from . import document, render
 from .document import Chain
 from .jacobian import Recurrence, recurrences
 from .proof import Proof, prove
-from .rewrites import single, textbook
+from .rewrites import single, sums_batch, textbook
 
 
 class Derivation:
@@ -66,9 +66,18 @@ class Derivation:
         return self.derived.system
 
     @cached_property
+    def joined(self) -> bool:
+        """Whether the forward equations take examples of a batch together."""
+        return sums_batch(eq.value for eq in self.derived.forward.equations)
+
+    def printed_form(self, n: Node) -> Node:
+        """An expression as it is printed: of one example, unless examples are taken together."""
+        return n if self.joined else single(n)
+
+    @cached_property
     def recursion(self) -> tuple[Equation, ...]:
-        """The final equations of one example, in gate values and in the textbook's shifted form."""
-        return tuple(Equation(eq.name, eq.at, single(eq.value)) for eq in self.final)
+        """The final equations in gate values and in the textbook's shifted form: of one example, unless `joined`."""
+        return tuple(Equation(eq.name, eq.at, self.printed_form(eq.value)) for eq in self.final)
 
     @cached_property
     def final_system(self) -> System:
@@ -95,7 +104,7 @@ class Derivation:
         lines += [(uses.after, "each use worked out")] if uses.after is not uses.before else []
         lines += [(s.after, document.REASONS[s.rule]) for s in self.rewrites if s.site is site]
         for line, reason in lines:
-            yield single(line), reason if len(lines) > 1 else ""
+            yield self.printed_form(line), reason if len(lines) > 1 else ""
 
     # --- printed -------------------------------------------------------------------------------------------------
 
@@ -132,7 +141,7 @@ class Derivation:
         return self.text()
 
     def sympy(self, form: str = "matrix") -> dict:
-        """The final recursion as SymPy equations, by name: of one example, shifted, in gate values."""
+        """The final recursion as SymPy equations, by name: what is printed, shifted, in gate values."""
         new = {str(eq) if eq.end else eq.name for eq in self.recursion}
         return {name: eq for name, eq in sympy_equations(self.final_system, form).items() if name in new}
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -14,6 +14,8 @@ from ..graph import read
 from ..printing import plain
 from . import Derivation, render
 from .document import Chain
+
+SAME = "the same"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Comparison:
         return _differences(self.first.recursion, self.second.recursion)
 
     @property
+    def same(self) -> bool:
+        """Whether nothing differs, forward or backward."""
+        return not self.forward and not self.backward
+
+    @property
     def names(self) -> tuple[str, str]:
         """What the two cells are called."""
         same = self.first.name == self.second.name
@@ -51,12 +58,13 @@ class Comparison:
     def text(self) -> str:
         """Unicode text: under each name that differs, the equation of either cell."""
         width = max(map(len, self.names))
+        room = plain.WIDEST - width - 2
         out = []
         for title, found in (("Forward", self.forward), ("Backward", self.backward)):
-            out += [title, "-" * len(title)] + ([] if found else ["the same", ""])
+            out += [title, "-" * len(title)] + ([] if found else [SAME, ""])
             for difference in found:
                 for d, eq, name in zip((self.first, self.second), (difference.first, difference.second), self.names):
-                    lines = ["-"] if eq is None else plain.equation(plain.Style(d.printed), eq)
+                    lines = ["-"] if eq is None else plain.equation(plain.Style(d.printed), eq, room)
                     out += [f"{name if not k else '':<{width}}  {line}" for k, line in enumerate(lines)]
                 out.append("")
         return "\n".join(out).strip() + "\n"
@@ -64,24 +72,26 @@ class Comparison:
     __str__ = text
 
     def latex(self) -> str:
-        """The same as align* environments, each line tagged with its cell."""
-        return "\n".join(render.aligned(render.Writer(d, "d"), (
+        """An align* environment for either cell, each line tagged with its cell."""
+        return SAME if self.same else "\n".join(render.aligned(render.Writer(d, "d"), (
             Chain(read(eq.name, eq.at), ((eq.value, name),)) for eq in equations))
-            for d, name, equations in self._sides() if equations)
+            for d, name, equations in self._sides())
 
     def _repr_html_(self) -> str:
-        rows = ""
+        rows = f"<p>{SAME}</p>" * self.same
         for d, name, equations in self._sides():
             w = render.Writer(d, "d")
             rows += f"<h3>{escape(name)}</h3><table>" + "".join(
                 render.rows(w, Chain(read(eq.name, eq.at), ((eq.value, ""),))) for eq in equations) + "</table>"
         return rows
 
-    def _sides(self) -> Iterable[tuple[Derivation, str, list[Equation]]]:
-        """Each cell with the equations that it does not share with the other."""
+    def _sides(self) -> Iterator[tuple[Derivation, str, list[Equation]]]:
+        """Each cell with the equations that it does not share with the other, where it has any."""
         found = (*self.forward, *self.backward)
-        yield self.first, self.names[0], [x.first for x in found if x.first is not None]
-        yield self.second, self.names[1], [x.second for x in found if x.second is not None]
+        for d, name, equations in ((self.first, self.names[0], [x.first for x in found]),
+                                   (self.second, self.names[1], [x.second for x in found])):
+            if any(equations):
+                yield d, name, [eq for eq in equations if eq is not None]
 
 
 def _differences(first: Iterable[Equation], second: Iterable[Equation]) -> tuple[Difference, ...]:

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..equations import BATCH
 from ..gradient import PULLBACK
-from ..graph import Node, Position, node, option, read, rewrite, topological
+from ..graph import Node, Position, node, read, rewrite, topological
 from .jacobian import PARTIAL, Recurrence
-from .rewrites import single
+from .rewrites import sums_batch
 
 if TYPE_CHECKING:
     from . import Derivation
@@ -73,8 +72,7 @@ def sections(d: Derivation, level: str) -> list[Section]:
 
 
 def convention(d: Derivation, carries: bool) -> Section:
-    seeds, f = d.derived.seeds, d.derived.forward
-    batched = any(option(n) == BATCH for n in d.derived.system.nodes if n.op.fill is not None)
+    seeds = d.derived.seeds
     name = d.outputs[0]
     items = [Prose(("Vectors are columns, and the gradient of a variable has the variable's shape. ",
                     read(d.derived.names[name], _main(d, name)), " is all that the result owes to ",
@@ -86,7 +84,10 @@ def convention(d: Derivation, carries: bool) -> Section:
         at = tuple(p._replace(offset=-p.offset) for p in n.params[1] if p.base == "i")
         sent = (read(carry, at), " is the part that another step sends back. ") if carries else ()
         items.append(Prose((*sent, "Outside the sequence every gradient is zero.")))
-    if batched and not any(option(n) == BATCH for n in f.nodes if n.op.fill is not None):
+    if d.joined:
+        items.append(Prose(("The equations take the examples of a batch together: every sum over the batch is "
+                            "written, those of the parameters' gradients too.",)))
+    elif sums_batch(eq.value for eq in d.final):
         items.append(Prose(("The equations are those of one example; gradients of parameters are summed over the "
                             "batch.",)))
     return Section("Convention", tuple(items))
@@ -127,7 +128,7 @@ def _rules(d: Derivation, name: str, site: Node, told: set[Node]) -> Iterator[Ch
             yield Prose(("Back through ", read(eq.name, eq.at), ":"))
         for s in steps:
             law = LAWS.get(s.rule, f"derivative of {s.rule}")
-            yield Chain(_named(d, single(s.before)), ((single(s.after), law),))
+            yield Chain(_named(d, d.printed_form(s.before)), ((d.printed_form(s.after), law),))
 
 
 def _named(d: Derivation, before: Node) -> Node:

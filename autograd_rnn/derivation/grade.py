@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
-from ..elaborate import Elaboration
-from ..equations import BATCH, Equation, System
+from ..elaborate import Elaboration, delay_copies
+from ..equations import Equation, System
 from ..errors import CellError
-from ..graph import READ, Node, const, option, read, topological
+from ..graph import READ, Node, const, read, topological
 from ..parse import Line, Parsed, parse
 from ..printing.text import expression, system_text
 from ..reader import Reader
 from .differ import differences
-from .rewrites import gate_values, shifted, single, without
-from .values import MINE, Values, delays, lined
+from .rewrites import gate_values, shifted, single, sums_batch
+from .values import MINE, Values, lined
 
 if TYPE_CHECKING:
     from . import Derivation
@@ -117,7 +117,8 @@ class _Homework:
             self.home.define(self._read(q))
         self.equations: list[Equation] = self.home.equations
         self.own = [eq for eq in self.equations if eq.name not in self.names]
-        self.copies = frozenset(d.derived.names[name] for name in delays(d) if name in d.derived.names)
+        self.copies = frozenset(d.derived.names[name] for name in delay_copies(d.derived.forward)
+                                if name in d.derived.names)
         self.true = {(eq.name, eq.at): value for eq, value in _written_out(d, self.copies)}
         self.points: dict[tuple[int, bool], Values] = {}
 
@@ -173,7 +174,7 @@ class _Homework:
         """Points to judge a line at: with a batch where something sums over it, else of one example."""
         reads = {n.params[0] for n in topological([eq.value]) if n.op is READ}
         batched = [e.value for e in (eq, *self.d.derived.forward.equations, *(e for e in self.own if e.name in reads))]
-        key = 1 + any(n.op.fill is not None and option(n) == BATCH for n in topological(batched)), other
+        key = 1 + sums_batch(batched), other
         if key not in self.points:
             self.points[key] = Values(self.d, self.home, self.own, *key)
         return self.points[key]
@@ -227,8 +228,7 @@ def _known_indices(line: Line, e: ast.expr, system: System) -> None:
 
 def _written_out(d: Derivation, copies: Collection[str]) -> Iterator[tuple[Equation, Node]]:
     """Every true equation in gate values, and what arrives from other steps in the variables that sent it."""
-    unseen = {seed for name, seed in d.derived.seeds.items() if name in delays(d)}
-    values = {eq: without(gate_values(eq.value, d.held), unseen) for eq in d.derived.system.equations}
+    values = {eq: gate_values(eq.value, d.held) for eq in d.derived.system.equations}
     sent = {eq.name: replace(eq, value=value) for eq, value in values.items()
             if eq.name in {*d.derived.carries, *copies} and not eq.end}
     for eq, value in values.items():

@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import Given
 from ..check import STEP
 from ..equations import BATCH, Equation, System
+from ..errors import CellError
 from ..evaluate import evaluate
 from ..gradient import Typing
 from ..graph import Node, Position, read
@@ -20,16 +21,47 @@ from ..parse import Declaration, Line
 from ..shapes import carry_over
 
 LENGTH = 3  # steps of the sequences drawn
+SMALL = range(2, 7)  # sizes where nothing asks for others
+
+
+def small_sizes(system: System, size: int | None = None) -> dict[str, int]:
+    """Sizes that fit together: `size` wherever it fits; without it different ones while there are any, so that no
+    transpose hides. Where the equations add up too few components for that, the smallest that fit."""
+    model = [i for i in system.indices if i in system.model]
+    names = [d for d in (*system.inferred.aliases, *model) if not d.isdigit()]
+    wholes = {whole for whole, _ in system.inferred.sums}
+    beside = {d: len(parts) for _, parts in system.inferred.sums for d in parts}
+    order = sorted(names, key=lambda d: (d in wholes, -beside.get(d, 0)))  # a whole follows from its parts
+    smallest = range(1, max([*SMALL, *(stop for _, stop in system.inferred.least)]) + 1)
+    for different in (True, False):
+        chosen: dict[str, int] = {}
+        for d in order:
+            known = system.sizes(chosen)
+            if d in known:
+                continue
+            taken = list(known.values())
+            wanted = [size] if size else sorted(SMALL, key=lambda n: (taken.count(n), n))
+            tried = (*wanted, *smallest) if different else smallest
+            fitting = next((n for n in tried if _fit(system, {**chosen, d: n})), None)
+            if fitting is None:
+                break
+            chosen[d] = fitting
+        else:
+            return system.sizes(chosen)
+    raise CellError("No small sizes were found that fit these equations.", remedy="Declare some: `x: input(8)`.")
+
+
+def _fit(system: System, sizes: dict[str, int]) -> bool:
+    try:
+        system.sizes(sizes)
+    except CellError:
+        return False
+    return True
 
 
 def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0) -> Given:
     """A random point, or one for each lane: small sizes, weights so moderate that no gate saturates, ends too."""
-    rng = np.random.default_rng(seed)
-    chosen: dict[str, int] = {}
-    for k, d in enumerate([*system.inferred.aliases, *(i for i in system.indices if i in system.model)]):
-        if d not in system.sizes(chosen):
-            chosen[d] = size or 2 + k % 3
-    sizes = system.sizes(chosen)
+    rng, sizes = np.random.default_rng(seed), small_sizes(system, size)
     extents = {i: sizes[i] if i in system.model else LENGTH for i in system.indices}
     lead = (lanes,) if lanes else ()
 
@@ -77,6 +109,7 @@ class Bench:
     def __init__(self, system: System):
         self.system, self.typing = system, Typing(system)
         self.equations: list[Equation] = []
+        self.shared: set[str] = set()  # what all examples have in common, though it may have a data index
         self.axes, self.declarations = dict(system.axes), dict(system.declarations)
         self.directions: list[str] = []
 
@@ -88,6 +121,7 @@ class Bench:
         name = self.name()
         free = tuple(i for i in self.system.indices if i in self.typing.free(n))
         self.axes[name] = free
+        self.shared |= set() if BATCH in self.typing.free(n) else {name}
         self.equations.append(Equation(name, tuple(map(Position, free)), n))
         return name
 
@@ -97,6 +131,7 @@ class Bench:
         free = self.typing.free(x)
         self.axes[name] = tuple(i for i in self.system.indices if i in free)
         kind = "input" if BATCH in free else "parameter"
+        self.shared |= set() if BATCH in free else {name}
         self.declarations[name] = Declaration(name, kind, None, None, Line("", 0))
         self.directions.append(name)
         return name, read(name, tuple(map(Position, self.axes[name])))
@@ -108,21 +143,25 @@ class Bench:
         rng = np.random.default_rng(seed)
         values = dict(given.values)
         for name in self.directions:
-            shape = tuple(given.extents[i] for i in self.axes[name]) + (given.batch,) * (name in system.per_example)
-            shape += _components(system, name, sizes)
-            values[name] = rng.normal(size=(given.lanes, *shape)) * (1j * STEP)
+            lead = (given.lanes, *(given.extents[i] for i in self.axes[name]))
+            batch, comps = (given.batch,) * (name in system.per_example), _components(system, name, sizes)
+            one = (1,) * len(batch) if name in self.shared else batch
+            moved = rng.normal(size=(*lead, *one, *comps)) * (1j * STEP)
+            values[name] = np.broadcast_to(moved, (*lead, *batch, *comps))
         run = replace(given, values=values, sizes=sizes, dtype=np.dtype(complex))
         wanted = [eq.name for eq in self.equations] + self.directions
         stores = evaluate(system, run, wanted)
-        return {n: _aligned(system, n, stores[n]) for n in wanted}
+        return {n: _aligned(system, n, stores[n], n in self.shared) for n in wanted}
 
 
-def _aligned(system: System, name: str, store: np.ndarray) -> np.ndarray:
-    """Without its border, along every index and the batch, so that any two arrays meet."""
+def _aligned(system: System, name: str, store: np.ndarray, shared: bool) -> np.ndarray:
+    """Without its border, along every index and the batch, so that any two arrays meet; once where it is shared."""
     axes = system.axes[name]
     array = store[(slice(None), *(slice(1, -1),) * len(axes))]
     if name not in system.per_example:
         array = np.expand_dims(array, 1 + len(axes))
+    elif shared:
+        array = array.take([0], axis=1 + len(axes))
     for k, i in enumerate(system.indices):
         if i not in axes:
             array = np.expand_dims(array, 1 + k)

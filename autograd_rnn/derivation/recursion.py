@@ -16,7 +16,7 @@ import numpy as np
 from .. import primitives as P
 from ..arrays import Given, bordered_shape
 from ..check import STEP
-from ..equations import System
+from ..equations import BATCH, System
 from ..evaluate import evaluate
 from ..graph import Position, extent_name, node, read
 from ..parse import Declaration, Line
@@ -29,21 +29,29 @@ if TYPE_CHECKING:
 
 
 def prove_recursion(d: Derivation, seed: int) -> Iterator[tuple[str, float]]:
-    """(equation, error) for each SymPy equation of the final recursion, the complex step's gradients on both sides."""
+    """(equation, error) for each SymPy equation of the final recursion, the complex step's gradients on both sides.
+
+    Left out are equations with functions that SymPy has none for: their steps are proved, without SymPy.
+    """
+    from sympy.core.function import AppliedUndef
+
     forward = d.derived.forward
-    given = drawn(forward, seed, size=2, batch=1)
+    given = drawn(forward, seed, size=2, batch=1 + d.joined)
     found = _Values(d, given, true_cotangents(d, given, seed))
     equations = d.sympy("elementwise")
     for eq in d.recursion:
         key = str(eq) if eq.end else eq.name
         left, right = equations[key].lhs, equations[key].rhs
+        if right.atoms(AppliedUndef):
+            continue
         letters = list(getattr(left, "indices", ()))
         ranges = [range(1, given.extents[p.index] + 1) if p.base == "i" else (None,) for p in eq.at]
         components = found.arrays[eq.name].shape[len(eq.at) + (eq.name in d.printed.per_example):]
         ranges += [range(1, n + 1) for n in components]
+        examples = range(1, 1 + (given.batch if eq.name in d.printed.per_example else 1))
         gap = largest = 0.0
-        for place in product(*ranges):
-            here = {letter: float(k) for letter, k in zip(letters, place) if k is not None}
+        for example, *place in product(examples, *ranges):
+            here = {found.example: example} | {letter: float(k) for letter, k in zip(letters, place) if k is not None}
             told, true = found.number(right, here), found.number(left, here)
             edge = any(k in (1, given.extents[p.index]) for k, p in zip(place, eq.at) if p.base == "i")
             if isfinite(told) and isfinite(true):
@@ -131,21 +139,25 @@ class _Values:
         self.arrays = {**evaluate(d.derived.forward, given), **cotangents}
         self.symbols = {symbol_name(n): n for n in self.system.axes}
         sizes = carry_over(given.sizes, d.derived.forward.inferred, d.final_system.inferred)
-        self.scalars = {s.name: sizes[str(k)] for k, s in Symbols(d.final_system).sizes.items() if s.is_Symbol}
-        self.scalars |= {extent_name(i): n for i, n in given.extents.items()}
+        symbols = Symbols(d.final_system)
+        self.example = symbols.index(BATCH)  # the letter of the example that an equation is about
+        self.scalars = {s.name: sizes[str(k)] for k, s in symbols.sizes.items() if s.is_Symbol}
+        self.scalars |= {extent_name(i): n for i, n in given.extents.items()} | {symbols.batch_extent: given.batch}
 
-    def at(self, name: str, place: tuple[int, ...]) -> float:
-        """An entry: positions as they are, components from 1; zero outside the sequence and its ends."""
+    def at(self, name: str, place: tuple[int, ...], example: int) -> float:
+        """An entry: positions as they are, examples and components from 1; zero outside the sequence and its ends."""
         array, axes = self.arrays[name], len(self.system.axes[name])
-        if name in self.system.per_example:
-            array = np.take(array, 0, axis=axes)
-            place = place if len(place) == array.ndim else (*place[:axes], *place[axes + 1:])
+        if name in self.system.per_example and len(place) < array.ndim:  # no sum over the batch has bound the example
+            place = (*place[:axes], example, *place[axes:])
         where = (*place[:axes], *(k - 1 for k in place[axes:]))
         inside = all(0 <= k < n for k, n in zip(where, array.shape))
         return float(array[where]) if inside else 0.0
 
     def number(self, e, here: dict, size: bool = False) -> float:
-        """A SymPy expression as a number, or the `size` of its terms. Nothing is compiled: names are looked up."""
+        """A SymPy expression as a number, or the `size` of its terms, for the letters and the example `here`.
+
+        Nothing is compiled: names are looked up.
+        """
         import sympy
 
         if size and not isinstance(e, sympy.Add | sympy.Mul | sympy.Sum):
@@ -155,10 +167,12 @@ class _Values:
         if e.is_Number or (e.is_Boolean and not e.args):
             return float(bool(e) if e.is_Boolean else e)
         if isinstance(e, sympy.Symbol):
-            name = self.symbols.get(e.name)
-            return self.scalars[e.name] if name is None else self.at(name, ())
+            name = self.symbols.get(e.name)  # a letter whose sum SymPy moved a case out of has no value
+            return self.scalars.get(e.name, nan) if name is None else self.at(name, (), here[self.example])
         if isinstance(e, sympy.Indexed):
-            return self.at(e.base.label.name, tuple(round(self.number(i, here)) for i in e.indices))
+            name, place = e.base.label.name, [self.number(i, here) for i in e.indices]  # T[b] is example b's own
+            known = name not in self.scalars and all(map(isfinite, place))
+            return self.at(name, tuple(map(round, place)), here[self.example]) if known else self.scalars.get(name, nan)
         if isinstance(e, sympy.Sum):
             var, first, last = e.limits[-1]
             inner = e.func(e.function, *e.limits[:-1]) if len(e.limits) > 1 else e.function

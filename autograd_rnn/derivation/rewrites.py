@@ -62,6 +62,11 @@ def single(root: Node) -> Node:
     return rewrite([root], lambda n, args: args[0] if n.op is P.sum and option(n) == BATCH else None)[root]
 
 
+def sums_batch(roots: Iterable[Node]) -> bool:
+    """Whether examples are taken together: sum_batch, max_batch, ..."""
+    return any(n.op.fill is not None and option(n) == BATCH for n in topological(roots))
+
+
 def moved(root: Node, to: Mapping[str, Position]) -> Node | None:
     """The expression at other positions: index i becomes to[i], `t+1`, `1` or `T`; None where there is no such one."""
     stuck = False

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arrays import Given
-from ..elaborate import Elaboration
+from ..elaborate import Elaboration, delay_copies
 from ..equations import Equation, System, free_indices
 from ..errors import CellError
 from ..evaluate import evaluate
@@ -28,18 +27,12 @@ if TYPE_CHECKING:
     from . import Derivation
 
 POINTS = 8
+OTHER = 7  # a size that no first point has
 TOLERANCE, ROUNDING = 1e-9, 1e-13  # of the largest entry at a point; and what 1 - g**2 may lose where g is near 1
 MINE, NOWHERE = "#", Line("", 0)  # no identifier: it meets no name of a text; and no line of one
 PLACES = {"i": slice(1, -1), "1": slice(0, 1), "T": slice(-1, None)}
 
 Value = np.ndarray | CellError  # along (lane, every index, batch, components), or why there is none
-
-
-def delays(d: Derivation) -> tuple[str, ...]:
-    """The copies h_lag1[t] = h[t-1] that h[t-2] is read from: nobody but the library writes them."""
-    return tuple(eq.name for eq in d.derived.forward.equations if re.search(r"_(lag|lead)\d", eq.name)
-                 and eq.value.op is READ and eq.value.params[0] != eq.name
-                 and any(p.base == "i" and p.offset for p in eq.value.params[1]))
 
 
 class Values:
@@ -48,12 +41,10 @@ class Values:
     def __init__(self, d: Derivation, home: Elaboration, own: list[Equation], batch: int, other: bool = False):
         self.system, self.home, self.own = d.derived.system, home, own
         system = self.system
-        given = drawn(system, batch, 5 if other else None, batch, POINTS)
+        given = drawn(system, batch, OTHER if other else None, batch, POINTS)
         for name, at in open_ends(system):  # no cotangent comes from outside; h[-1] is zero where h[t-2] is read
-            if name not in d.derived.forward.axes or name in delays(d):
+            if name not in d.derived.forward.axes or name in delay_copies(d.derived.forward):
                 given.ends[name, at] = np.zeros_like(given.ends[name, at])
-        for name in {*delays(d)} & d.derived.seeds.keys():
-            given.values[d.derived.seeds[name]] *= 0
         self.given = _longer(system, given) if other else given
         self.stores = evaluate(system, self.given)
         self.sizes = {alias: given.sizes[d] for d, names in system.inferred.aliases.items() for alias in names
