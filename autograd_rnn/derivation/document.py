@@ -161,7 +161,10 @@ def jacobian(r: Recurrence) -> Section:
     items: list[Chain | Prose] = [Prose((
         "A step is reached by ", *_each(r.reached), " and hands on ", *_each(r.states),
         ". With the gates eliminated, its Jacobian has the blocks"))]
-    items += [Chain(node(PARTIAL, b.state, b.reached), ((b.value, ""),)) for b in r.blocks]
+    items += [Chain(node(PARTIAL, b.state, b.reached), ((b.value, ""),)) for b in r.blocks if b.worked_out]
+    left = [node(PARTIAL, b.state, b.reached) for b in r.blocks if not b.worked_out]
+    if left:
+        items.append(Prose(("No product of matrices and diagonals, and so not written out: ", *_each(left), ".")))
     return Section(f"The Jacobian of one step along {r.index}", tuple(items))
 
 

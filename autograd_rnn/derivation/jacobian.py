@@ -35,6 +35,11 @@ class Block:
     routes: tuple[tuple[Node | None, Node], ...]
 
     @property
+    def worked_out(self) -> bool:
+        """Whether every route is an expression, rather than a name for itself."""
+        return all(m.op is not PARTIAL for _, m in self.routes)
+
+    @property
     def value(self) -> Node:
         return P.total(*(m if w is None else _product(m, node(PARTIAL, w, self.reached), spread=False)
                          for w, m in self.routes))
@@ -57,8 +62,8 @@ class Recurrence:
 
     @property
     def worked_out(self) -> bool:
-        """Whether every block is an expression, rather than a name for itself."""
-        return all(m.op is not PARTIAL for b in self.blocks for _, m in b.routes)
+        """Whether every block is written out."""
+        return all(b.worked_out for b in self.blocks)
 
     @property
     def simple(self) -> bool:
