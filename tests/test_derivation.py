@@ -48,6 +48,18 @@ def test_second_order_is_proved_the_same_way(name, order):
     assert balanced(derivation.latex()) and derivation.text() and derivation.sympy()
 
 
+@pytest.mark.parametrize("text", [
+    "h[t] = tanh(w * h[t-1] + x[t])\nL = sum_t(h[t])\nx: input()\nw: ()",  # a state that is a number
+    "h[t] = layer_norm(W @ x[t] + U @ h[t-1])\nL = sum_t(sum(h[t]**3))",  # of two components it hardly has a gradient
+    "h[t] = tanh(W @ x[t] + U @ h[t-3])\nL = sum_t(sum(h[t]**2))",
+    "h[t] = tanh(W @ x[t] + U @ h[t+1])\nL = sum_t(sum(h[t]**2))",
+    "h[0] = tanh(b)\nh[t] = where(t % 2 == 0, tanh(W @ x[t]), h[t-1])\nL = sum(h[T]**2)",
+])
+def test_unusual_cells_are_proved_too(text):
+    proof = Cell(text).derivation().check(points=5)
+    assert proof.ok, proof
+
+
 def test_the_closed_form_is_proved_where_there_is_one_loop():
     assert {name for name in zoo if not zoo[name].derivation().check(points=2).closed} == set()
     both_ways = systems.cell("bidirectional").derivation().check(points=2)

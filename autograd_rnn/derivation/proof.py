@@ -200,7 +200,8 @@ def _difference(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) ->
 def prove_closed(d: Derivation, points: int, seed: int) -> Iterator[Verdict]:
     """g_t as the sum over later steps of products of Jacobians; and, truncated after a step, with what that drops."""
     for r in d.recurrences:
-        if r.simple and r.worked_out and all(d.printed.axes[n.params[0]] == (r.index,) for n in r.states):
+        vectors = all(d.printed.axes[n.params[0]] == (r.index,) and d.printed.rank(n) == 1 for n in r.states)
+        if r.simple and r.worked_out and vectors:
             loop = _Loop(d, r, points, seed)
             for kept, what in ((LENGTH, "the closed form"), (1, "what truncation keeps and drops")):
                 error = max(_difference(loop.sent(u, 0), total) for u, total in loop.closed(kept).items())

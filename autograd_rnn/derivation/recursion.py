@@ -36,7 +36,7 @@ def prove_recursion(d: Derivation, seed: int) -> Iterator[tuple[str, float]]:
     from sympy.core.function import AppliedUndef
 
     forward = d.derived.forward
-    given = drawn(forward, seed, size=2, batch=1 + d.joined)
+    given = drawn(forward, seed, size=3, batch=1 + d.joined)
     found = _Values(d, given, true_cotangents(d, given, seed))
     equations = d.sympy("elementwise")
     for eq in d.recursion:
