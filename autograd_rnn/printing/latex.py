@@ -92,7 +92,7 @@ def _one(system: System, n: Node, x: list[Operand], done: dict[Node, Operand], a
     if n.op is EXTENT:
         return Operand(names.extent(n.params[0]))
     if n.op is P.add:
-        return _sum(n, x, done)
+        return added(n, x, done)
     if n.op is P.neg:
         return Operand(f"-{x[0]:{SUM}}", 1)
     if n.op is P.pow:
@@ -120,7 +120,7 @@ def _number(value: float) -> Operand:
     return Operand(text, 1 if text.startswith("-") else 2 if exponent else ATOM)
 
 
-def _sum(n: Node, x: list[Operand], done: dict[Node, Operand]) -> Operand:
+def added(n: Node, x: list[Operand], done: dict[Node, Operand]) -> Operand:
     """a + b - c; a sum inside a sum keeps its brackets, as the author wrote it."""
     out = ""
     for k, (a, body) in enumerate(zip(n.args, x)):

@@ -87,7 +87,7 @@ def _one(style: Style, n: Node, x: list[Operand], done: dict[Node, Operand]) -> 
     if n.op in (INDEX, EXTENT):
         return Operand(n.params[0] if n.op is INDEX else extent_name(n.params[0]))
     if n.op is P.add:
-        return _sum(n, x, done)
+        return latex.added(n, x, done)
     if n.op is P.neg:
         return Operand(f"-{x[0]:{SUM}}", 1)
     if n.op is P.pow:
@@ -107,18 +107,6 @@ def _one(style: Style, n: Node, x: list[Operand], done: dict[Node, Operand]) -> 
     if n.op in TEMPLATES and not over:
         return filled(TEMPLATES[n.op], x + statics)
     return Operand(f"{n.op.name}{f'_{over}' if over else ''}({', '.join(o.text for o in x + statics)})")
-
-
-def _sum(n: Node, x: list[Operand], done: dict[Node, Operand]) -> Operand:
-    out = ""
-    for k, (a, body) in enumerate(zip(n.args, x)):
-        if a.op is P.neg:
-            out += f"{' - ' if k else '-'}{done[a.args[0]]:{SUM}}"
-        elif a.op is CONST and body.text.startswith("-"):
-            out += f" - {body.text[1:]}" if k else body.text
-        else:
-            out += f"{' + ' if k else ''}{body:{SUM}}"
-    return Operand(out, 1)
 
 
 def _product(style: Style, n: Node, x: list[Operand]) -> Operand:
