@@ -52,6 +52,7 @@ def test_second_order_is_proved_the_same_way(name, order):
     "h[t] = tanh(w * h[t-1] + x[t])\nL = sum_t(h[t])\nx: input()\nw: ()",  # a state that is a number
     "h[t] = layer_norm(W @ x[t] + U @ h[t-1])\nL = sum_t(sum(h[t]**3))",  # of two components it hardly has a gradient
     "h[t] = tanh(W @ x[t] + U @ h[t-3])\nL = sum_t(sum(h[t]**2))",
+    "h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(sum((h[t] - h[t-1])**2))",  # a carry that does not vanish outside
     "h[t] = tanh(W @ x[t] + U @ h[t+1])\nL = sum_t(sum(h[t]**2))",
     "h[0] = tanh(b)\nh[t] = where(t % 2 == 0, tanh(W @ x[t]), h[t-1])\nL = sum(h[T]**2)",
 ])

@@ -233,7 +233,7 @@ def _written_out(d: Derivation, copies: Collection[str]) -> Iterator[tuple[Equat
             if eq.name in {*d.derived.carries, *copies} and not eq.end}
     for eq, value in values.items():
         for _ in range(1 + 2 * len(copies)):  # what arrives through a copy arrives from further away
-            value = shifted(value, sent)
+            value = shifted(value, sent, ())
         yield eq, value
 
 

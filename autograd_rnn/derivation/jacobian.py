@@ -17,7 +17,7 @@ from ..evaluate import plan
 from ..gradient import PULLBACK, Step, Typing, vjp
 from ..graph import CONST, READ, Node, Position, Primitive, const, node, read, topological
 from ..order import Loop
-from .rewrites import gate_values, moved, without
+from .rewrites import arriving, gate_values, without
 
 # dy/dx, a matrix, where it is named rather than worked out.
 PARTIAL = Primitive("partial", shape="(m), (n) -> (m n)", latex=r"\frac{{\partial {0}}}{{\partial {1}}}")
@@ -176,7 +176,8 @@ class _Recurrence:
                 terms.setdefault(read(eq.name, eq.at), []).append(own)
         for n, term in beside.items():
             name, at = n.params
-            here = moved(term, {p.index: p._replace(offset=-p.offset) for p in at if p.base == "i"})
+            to = {p.index: p._replace(offset=-p.offset) for p in at if p.base == "i" and p.offset}
+            here = arriving(term, to, set(self.derived.names.values()))
             if here is not None:
                 terms.setdefault(read(name, tuple(map(Position, self.system.axes[name]))), []).append(here)
         return {n: P.total(*parts) for n, parts in terms.items()}
