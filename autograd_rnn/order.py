@@ -70,7 +70,7 @@ def dependence_graph(system: System) -> networkx.DiGraph:
     for n in list(graph):
         if isinstance(n, Node) and n.op is READ:
             for eq in system.definitions.get(n.params[0], ()):
-                distance = _reach(eq, n)
+                distance = reach(eq, n)
                 if distance is not None:
                     graph.add_edge(eq, n, distance=distance)
     return graph
@@ -115,7 +115,7 @@ def _distance(system: System, a: Node, n: Node) -> dict[str, int | str]:
     return {i: 0 if i in mine & theirs and i not in bound else ALL for i in mine | theirs}
 
 
-def _reach(eq: Equation, n: Node) -> dict[str, int | str] | None:
+def reach(eq: Equation, n: Node) -> dict[str, int | str] | None:
     """The distances at which a read meets a definition, or None where it never does."""
     distance: dict[str, int | str] = {}
     for p, d in zip(n.params[1], eq.at):

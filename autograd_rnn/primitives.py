@@ -208,14 +208,19 @@ def _wide(axis, x, total):
 # Strength of operators, as in Python: comparison 0, sum 1, product 2, sign 3, power 4.
 
 add = Primitive("add", lambda *x: reduce(np.add, x), lambda g, y, *x: tuple(g for _ in x),
-                shape="s* -> s", sympy=lambda e, *x: e.Add(*x, evaluate=False), infix=("+", 1, "+"))
-neg = Primitive("neg", np.negative, lambda g, y, x: (-g,), sympy=lambda e, x: -x, infix=("-", 3, "-"))
+                shape="s* -> s", sympy=lambda e, *x: e.Add(*x, evaluate=False), infix=("+", 1, "+"),
+                machine=lambda v, *x: builtins.sum(x[1:], x[0]))
+neg = Primitive("neg", np.negative, lambda g, y, x: (-g,), sympy=lambda e, x: -x, infix=("-", 3, "-"),
+                machine=lambda v, x: -x)
 mul = Primitive("mul", np.multiply, lambda g, y, a, b: (g * b, g * a),
-                shape="s?, s? -> s", sympy=lambda e, a, b: a * b, infix=("*", 2, r"\odot"))
+                shape="s?, s? -> s", sympy=lambda e, a, b: a * b, infix=("*", 2, r"\odot"),
+                machine=lambda v, a, b: a * b)
 div = Primitive("div", lambda a, b: np.divide(a, b), lambda g, y, a, b: (g / b, -(g * y) / b),
-                shape="s?, s? -> s", sympy=lambda e, a, b: a / b, infix=("/", 2, r"\oslash"))
+                shape="s?, s? -> s", sympy=lambda e, a, b: a / b, infix=("/", 2, r"\oslash"),
+                machine=lambda v, a, b: a / b)
 pow = Primitive("pow", _power, lambda g, y, x: (g * (y.params[0] * x ** (y.params[0] - 1)),),
-                sympy=lambda e, x, exponent: x ** exponent, infix=("**", 4, ""))
+                sympy=lambda e, x, exponent: x ** exponent, infix=("**", 4, ""),
+                machine=lambda v, x, exponent: v.power(x, exponent))
 matmul = Primitive("matmul", _matmul, lambda g, y, a, b: (outer(g, b), a.T @ g), shape="(m n), (n ...) -> (m ...)",
                    sympy=lambda e, i, a, b: e.sum(a.dims[1], lambda k: a(i[0], k) * b(k, *i[1:])), infix=("@", 2, ""))
 transpose = Primitive("transpose", lambda a: np.swapaxes(a, -1, -2), lambda g, y, a: (g.T,), shape="(m n) -> (n m)",
@@ -266,55 +271,66 @@ unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, p
                     shape="_, s -> s", shape_only=(1,), statics=2, sympy=lambda e, i, g, x, start, stop: e.Piecewise(
                         (g(i[0] - start), e.And(i[0] > start, i[0] <= stop)), (0, True)))
 
-exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp({0})")
+exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp({0})",
+                machine=lambda v, x: v.exp(x))
 log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log({0})",
-                numpy="np.log({0})")
+                numpy="np.log({0})", machine=lambda v, x: v.each("log", x))
 sqrt = Primitive("sqrt", _sqrt, lambda g, y, x: (g / (2 * y),), sympy=lambda e, x: e.sqrt(x), latex=r"\sqrt{{{0}}}",
-                 numpy="np.sqrt({0})")
-sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin({0})")
-cos = Primitive("cos", np.cos, lambda g, y, x: (-(g * sin(x)),), sympy=lambda e, x: e.cos(x), latex=r"\cos({0})")
+                 numpy="np.sqrt({0})", machine=lambda v, x: v.call("sqrt", x))
+sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin({0})",
+                machine=lambda v, x: v.each("sin", x))
+cos = Primitive("cos", np.cos, lambda g, y, x: (-(g * sin(x)),), sympy=lambda e, x: e.cos(x), latex=r"\cos({0})",
+                machine=lambda v, x: v.each("cos", x))
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: (g * sech(x) ** 2,), sympy=lambda e, x: e.tanh(x),
-                 latex=r"\tanh({0})")
+                 latex=r"\tanh({0})", machine=lambda v, x: v.tanh(x))
 sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=lambda e, x: e.sech(x),
-                 latex=r"\operatorname{{sech}}({0})", numpy="(1 / np.cosh({0}))")
+                 latex=r"\operatorname{{sech}}({0})", numpy="(1 / np.cosh({0}))",
+                 machine=lambda v, x: v.sech(x))
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
-                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-{0:9})))")
+                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-{0:9})))",
+                    machine=lambda v, x: v.sigmoid(x))
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
                      sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}({0})",
-                     numpy="np.logaddexp(0, {0})")
+                     numpy="np.logaddexp(0, {0})",
+                     machine=lambda v, x: v.maximum(x, 0) + v.each("log1p", v.exp(-v.absolute(x))))
 abs = Primitive("abs", _abs, lambda g, y, x: (g * sign(x),), sympy=lambda e, x: e.Abs(x), latex=r"\lvert {0} \rvert",
-                numpy="np.abs({0})")
+                numpy="np.abs({0})", machine=lambda v, x: v.absolute(x))
 sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}({0})",
-                 numpy="np.sign({0})")
+                 numpy="np.sign({0})", machine=lambda v, x: v.choose(
+                     v.compare(">", x, 0), 1, v.choose(v.compare("<", x, 0), -1, x)))
 floor = Primitive("floor", lambda x: np.floor(np.real(x)), None, sympy=lambda e, x: e.floor(x),
-                  latex=r"\lfloor {0} \rfloor", numpy="np.floor({0})")
+                  latex=r"\lfloor {0} \rfloor", numpy="np.floor({0})",
+                  machine=lambda v, x: v.call("floor", x))
 mod = Primitive("mod", _mod, lambda g, y, a, b: (g, -(g * floor(a / b))), shape="s, s -> s",
-                sympy=lambda e, a, b: e.Mod(a, b), infix=("%", 2, r"\bmod"), numpy="np.mod({0}, {1})")
+                sympy=lambda e, a, b: e.Mod(a, b), infix=("%", 2, r"\bmod"), numpy="np.mod({0}, {1})",
+                machine=lambda v, a, b: v.modulus(a, b))
 maximum = Primitive("maximum", _maximum, lambda g, y, a, b: (
     where(node(ge, a, b), g, 0), where(node(ge, a, b), 0, g)), shape="s, s -> s",
-    sympy=lambda e, a, b: e.Max(a, b), latex=r"\max({0}, {1})", numpy="np.maximum({0}, {1})")
+    sympy=lambda e, a, b: e.Max(a, b), latex=r"\max({0}, {1})", numpy="np.maximum({0}, {1})",
+                    machine=lambda v, a, b: v.maximum(a, b))
 minimum = Primitive("minimum", _minimum, lambda g, y, a, b: (
     where(node(le, a, b), g, 0), where(node(le, a, b), 0, g)), shape="s, s -> s",
-    sympy=lambda e, a, b: e.Min(a, b), latex=r"\min({0}, {1})", numpy="np.minimum({0}, {1})")
+    sympy=lambda e, a, b: e.Min(a, b), latex=r"\min({0}, {1})", numpy="np.minimum({0}, {1})",
+                    machine=lambda v, a, b: v.minimum(a, b))
 where = Primitive("where", lambda c, a, b: np.where(np.real(c) != 0, a, b), lambda g, y, c, a, b: (
     None, where(c, g, 0), where(c, 0, g)), shape="s?, s, s -> s",
     sympy=lambda e, c, a, b: e.Piecewise((a, c if c.is_Boolean or c.is_Relational else e.Ne(c, 0)), (b, True)),
     latex=r"\begin{{cases}} {1:1} & \text{{if }} {0} \\ {2:1} & \text{{otherwise}} \end{{cases}}",
-                  numpy="np.where({0}, {1}, {2})")
+                  numpy="np.where({0}, {1}, {2})", machine=lambda v, c, a, b: v.where(c, a, b))
 lt = Primitive("lt", _compare(np.less), None, "s, s -> s", lambda e, a, b: e.Lt(a, b), infix=("<", 0, "<"),
-               numpy="np.less({0}, {1}).astype(dtype)")
+               numpy="np.less({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth("<", a, b))
 le = Primitive("le", _compare(np.less_equal), None, "s, s -> s", lambda e, a, b: e.Le(a, b), infix=("<=", 0, r"\le"),
-               numpy="np.less_equal({0}, {1}).astype(dtype)")
+               numpy="np.less_equal({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth("<=", a, b))
 gt = Primitive("gt", _compare(np.greater), None, "s, s -> s", lambda e, a, b: e.Gt(a, b), infix=(">", 0, ">"),
-               numpy="np.greater({0}, {1}).astype(dtype)")
+               numpy="np.greater({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth(">", a, b))
 ge = Primitive("ge", _compare(np.greater_equal), None, "s, s -> s", lambda e, a, b: e.Ge(a, b), infix=(">=", 0, r"\ge"),
-               numpy="np.greater_equal({0}, {1}).astype(dtype)")
+               numpy="np.greater_equal({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth(">=", a, b))
 eq = Primitive("eq", _compare(np.equal), None, "s, s -> s", lambda e, a, b: e.Eq(a, b), infix=("==", 0, "="),
-               numpy="np.equal({0}, {1}).astype(dtype)")
+               numpy="np.equal({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth("==", a, b))
 ne = Primitive("ne", _compare(np.not_equal), None, "s, s -> s", lambda e, a, b: e.Ne(a, b), infix=("!=", 0, r"\ne"),
-               numpy="np.not_equal({0}, {1}).astype(dtype)")
+               numpy="np.not_equal({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth("!=", a, b))
 stop_gradient = Primitive("stop_gradient", lambda x: np.real(x), None, sympy=lambda e, x: x,
-                          latex=r"\operatorname{{stop}}({0})", numpy="({0})")
+                          latex=r"\operatorname{{stop}}({0})", numpy="({0})", machine=lambda v, x: x)
 
 onehot = Primitive("onehot", _onehot, None, shape="k -> (n)", wants="shape",
                    sympy=lambda e, i, k: e.KroneckerDelta(k() + 1, i[0]), latex=r"\mathbf{{e}}_{{{0}}}")

@@ -29,7 +29,8 @@ from ..order import Loop, contraction, operands
 
 rows = Primitive("rows", lambda *x: np.concatenate(x, axis=-2), shape="(m n)* -> (m n)",
                  numpy="np.concatenate(({all}), axis=-2)")
-split_rows = Primitive("split_rows", shape="(m n), (m n)* -> (m n)", shape_only=tuple(range(1, 64)), statics=1)
+split_rows = Primitive("split_rows", lambda g, *x: P.split.value(g.swapaxes(-1, -2), *x).swapaxes(-1, -2),
+                       shape="(m n), (m n)* -> (m n)", shape_only=tuple(range(1, 64)), statics=1)
 
 
 def _with(system: System, equations: Iterable[Equation], axes: dict | None = None) -> System:
