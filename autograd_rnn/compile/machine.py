@@ -313,6 +313,7 @@ class Space:
                    for step, _ in group for eq in ([step] if isinstance(step, Equation) else
                                                    [s for s in _flat(step) if isinstance(s, Equation)]
                                                    if isinstance(step, Loop) else [])}
+        self.late = {n for n in written if not system.axes[n]}  # made whole when the reference comes to them
         self.inner = [n for n in system.defined if n in writer.stored and n not in machine.keep and n not in written]
         for n in self.inner:
             self.reserve(("store", n), bordered_shape(system, n, given))
@@ -455,7 +456,8 @@ class Space:
                     continue
                 left = []
                 for k, place in pending:
-                    array = values.get(place.of) if place.kind == "node" else run.store(place.of)
+                    array = values.get(place.of) if place.kind == "node" else run.stores.get(
+                        place.of) if place.of in self.late else run.store(place.of)
                     if array is None:
                         left.append((k, place))
                         continue

@@ -21,8 +21,8 @@ from llvmlite import ir
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
 from ..evaluate import plan
-from ..graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position, option, topological
-from ..order import Loop, contraction, operands
+from ..graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
+from ..order import contraction, operands
 from .lanes import I64, POINTER, Lanes, Vector, loop
 from .passes import rows as stacked
 from .products import Products
@@ -78,15 +78,6 @@ def weight(n: Node) -> tuple[bool, tuple[Node, ...]] | None:
     return (turned, parts) if all(p.op is READ and not p.params[1] for p in parts) else None
 
 
-def total(n: Node) -> tuple[tuple[str, ...], Node]:
-    """sum_batch(sum_t(e)) as what is bound, and e."""
-    bound = []
-    while n.op is P.sum and option(n) is not None:
-        bound.append(option(n))
-        n = n.args[0]
-    return tuple(bound), n
-
-
 class Writer:
     """What all stages of one program share: the system, the module they are written to, the context."""
 
@@ -105,9 +96,6 @@ class Writer:
 
     def store(self, name: str) -> Place:
         return Place("store", name, self.system.axes[name], name in self.system.per_example)
-
-    def reads(self, a: Node) -> bool:
-        return a.op is READ
 
     def function(self, write: Callable) -> str:
         """A new function (context, scratch, first, last), filled by `write(lanes, scratch, first, last)`."""
@@ -205,10 +193,7 @@ class Rows:
         elif n.op in (P.split, P.slice):
             self.settle(n.args[0])
         else:
-            cluster = self.cluster(self.writer.dims(n))
-            for a in operands(n):
-                self.ready(a, cluster)
-            cluster = self.cluster(self.writer.dims(n))
+            cluster = self.gathering(operands(n), self.writer.dims(n))
             self.made[n] = cluster
             cluster.nodes.append(n)
             if n in self.writer.outside:
@@ -232,11 +217,15 @@ class Rows:
             self.passes.append(cluster)
             del self.open[cluster.dims]
 
-    def ready(self, a: Node, cluster: Cluster) -> None:
-        """An operand is in the same cluster, or in memory."""
-        a = self.resolved(a)
-        if self.made.get(a) is not cluster or cluster.closed:
-            self.settle(a)
+    def gathering(self, values: Iterable[Node], dims: tuple) -> Cluster:
+        """The open cluster of a shape, with these values in it or in memory: to settle one may close it."""
+        while True:
+            cluster = self.cluster(dims)
+            for a in map(self.resolved, values):
+                if self.made.get(a) is not cluster:
+                    self.settle(a)
+            if not cluster.closed:
+                return cluster
 
     def settle(self, a: Node) -> None:
         """A value is in memory before what comes next."""
@@ -252,12 +241,10 @@ class Rows:
     def send(self, a: Node, target: Spot, into: list[Cluster], dims: tuple) -> None:
         """A value also goes to a place: from where it is made, or copied."""
         a = self.resolved(a)
-        if a in self.made and (not self.made[a].closed or self.made[a].targets is not None) and dims == self.made[a].dims:
+        if a in self.made and dims == self.made[a].dims:
             cluster = self.made[a]
         else:
-            cluster = self.cluster(dims)
-            self.ready(a, cluster)
-            cluster = self.cluster(dims)
+            cluster = self.gathering([a], dims)
         cluster.targets.setdefault(a, []).append(target)
         into.append(cluster)
 
@@ -440,7 +427,8 @@ class Rows:
         if not (self.sign is None and self.over):
             multiply(rows)
             return
-        whole = b.icmp_signed("==", rows, frame.word("batch"))
+        alone = all(s.place.axes == (self.over,) for s in (source, target))
+        whole = b.icmp_signed("==", rows, frame.word("batch")) if alone else ir.Constant(ir.IntType(1), 0)
         with b.if_else(whole) as (together, apart):
             with together:  # rows of one position follow those of the one before
                 self.at[self.over] = self.low
@@ -546,7 +534,3 @@ def summed(writer: Writer, n: Node) -> bool:
     system = writer.system
     return BATCH in bound and len(bound) <= 2 and all(
         system.rank(x) == 1 and system.free(x) == set(bound) and x.op not in (INDEX, EXTENT, CONST) for x in (u, v))
-
-
-__all__ = ["Cluster", "Context", "Place", "Rows", "Spot", "Totals", "Weights", "Writer", "native", "summed",
-           "topological", "total", "weight", "Loop"]
