@@ -211,17 +211,30 @@ def name_exports(system: System) -> System:
     """What a loop makes and something outside it reads  ->  a variable of its own: e#1[t] = tanh(c[t])."""
     level, held = levels(system), holders(system)
     consumers = plan(system)._consumers
+    return _named(system, [
+        n for n, inside in level.items()
+        if isinstance(n, Node) and inside and n.op not in (READ, INDEX, EXTENT, CONST) and n not in held
+        and any(inside[-1] not in level[c] for c in consumers.get(n, ()))])
+
+
+def name_concats(system: System) -> System:
+    """concat(da_i[t], da_f[t])  ->  a variable of its own, so that its parts can lie in its array."""
+    held = holders(system)
+    found = [n for n in topological((eq.value for eq in system.equations), operands)
+             if n.op is P.concat and n not in held and BATCH in system.free(n)]
+    return _named(system, found)
+
+
+def _named(system: System, nodes: Iterable[Node]) -> System:
+    """The system in which each of these values is a variable."""
     new: dict[Node, Node] = {}
     axes, added = dict(system.axes), []
-    for n, inside in level.items():
-        if isinstance(n, Equation) or not inside or n.op in (READ, INDEX, EXTENT, CONST) or n in held:
-            continue
-        if any(inside[-1] not in level[c] for c in consumers.get(n, ())):
-            free = tuple(i for i in system.indices if i in system.free(n) - {BATCH})
-            name = f"{n.op.name}#{len(axes)}"
-            axes[name] = free
-            new[n] = read(name, tuple(map(Position, free)))
-            added.append(Equation(name, tuple(map(Position, free)), n))
+    for n in nodes:
+        free = tuple(i for i in system.indices if i in system.free(n) - {BATCH})
+        name = f"{n.op.name}#{len(axes)}"
+        axes[name] = free
+        new[n] = read(name, tuple(map(Position, free)))
+        added.append(Equation(name, tuple(map(Position, free)), n))
     if not new:
         return system
     equations = [_valued(eq, replaced(eq.value, new)) for eq in system.equations]

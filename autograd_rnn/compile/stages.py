@@ -1,8 +1,9 @@
-"""Stages: what a program does between two arrays, each an LLVM function over a range of examples or of parts.
+"""Stages: what a program does between two arrays, each an LLVM function over a range of examples or a share of parts.
 
     Rows      values of every example, at one position after another: the body of a loop through time, or what is
               time-parallel. A stage is a list of passes over the rows at hand: a product, or pointwise work on values
               of one shape, fused, whose operands and results are in cache.
+    Chain     stages along one index, block of positions by block of positions
     Weights   weights packed into panels
     Totals    sums over all rows: products of two sides, and column sums
 
@@ -20,8 +21,7 @@ from llvmlite import ir
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..evaluate import plan
-from ..graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
+from ..graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position, option, topological
 from ..order import contraction, operands
 from .lanes import I64, POINTER, Lanes, Vector, loop
 from .passes import rows as stacked
@@ -79,36 +79,66 @@ def weight(n: Node) -> tuple[bool, tuple[Node, ...]] | None:
 
 
 class Writer:
-    """What all stages of one program share: the system, the module they are written to, the context."""
+    """What all stages of one program share: the system, the module they are written to, the context.
+
+    stored: variables that have an array. parts: those that lie in a concatenation's array, and after which sizes.
+    resting: carried values of which one position is wanted at a time, by the index that they do not keep.
+    outside: values made in one stage and read in another, and where they lie.
+    """
 
     def __init__(self, system: System, double: bool, width: int, rows: int):
-        self.system, self.plan = system, plan(system)
+        self.system = system
         self.module = ir.Module("program")
         self.double, self.width = double, width
         self.products = Products(self.module, double, width, rows)
         self.context = Context()
-        self.stored: set[str] = set()  # variables that have an array
-        self.outside: dict[Node, Place] = {}  # values made in one stage and read in another
+        self.stored: set[str] = set()
+        self.parts: dict[str, tuple[str, tuple]] = {}
+        self.resting: dict[str, str] = {}
+        self.outside: dict[Node, Place] = {}
         self.count = 0
 
     def dims(self, n: Node) -> tuple:
         return self.system.inferred.nodes[n]
 
-    def store(self, name: str) -> Place:
-        return Place("store", name, self.system.axes[name], name in self.system.per_example)
+    def spot(self, name: str, at: tuple[Position, ...]) -> Spot:
+        """Where a variable lies."""
+        whole, before = self.parts.get(name, (name, ()))
+        still = self.resting.get(name)
+        axes = tuple(i for i in self.system.axes[name] if i != still)
+        place = Place("store", whole, axes, name in self.system.per_example)
+        return Spot(place, tuple(p for p in at if p.index != still), before)
 
-    def function(self, write: Callable) -> str:
-        """A new function (context, scratch, first, last), filled by `write(lanes, scratch, first, last)`."""
-        name = f"stage{self.count}"
+    def locate(self, n: Node) -> Spot:
+        """Where a value lies that other stages make, or that is given."""
+        if n.op is READ:
+            return self.spot(*n.params)
+        if n.op in (P.split, P.slice):
+            return part_of(self, n, self.locate(n.args[0]))
+        place = self.outside[n]
+        return Spot(place, tuple(map(Position, place.axes)))
+
+    def function(self, write: Callable, numbers: int = 2, exported: bool = True) -> ir.Function:
+        """A new function of context, scratch and some numbers, filled by `write(frame, scratch, *numbers)`."""
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, *[I64] * numbers])
+        made = ir.Function(self.module, kind, f"stage{self.count}")
         self.count += 1
-        kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, I64])
-        made = ir.Function(self.module, kind, name)
+        if not exported:
+            made.linkage = "internal"
         entry, start = made.append_basic_block("entry"), made.append_basic_block("start")
         builder = ir.IRBuilder(start)
         write(Frame(self, builder, entry, made.args[0]), *made.args[1:])
         builder.ret_void()
         ir.IRBuilder(entry).branch(start)
-        return name
+        return made
+
+
+def part_of(writer: Writer, n: Node, whole: Spot) -> Spot:
+    """Where a part of a value lies."""
+    if n.op is P.slice:
+        return Spot(whole.place, whole.at, (*whole.skipped, n.params[0]))
+    before = tuple(d for a in n.args[1:n.params[0]] for d in writer.dims(a))
+    return Spot(whole.place, whole.at, whole.skipped + before)
 
 
 class Frame:
@@ -144,6 +174,14 @@ class Frame:
     def number(self, n: int) -> ir.Value:
         return ir.Constant(I64, n)
 
+    def position(self, p: Position, at: dict) -> ir.Value:
+        """The number of a position, where the indices stand `at`."""
+        if p.base == "i":
+            return self.builder.add(at[p.index], self.number(p.offset))
+        if p.base == "1":
+            return self.number(1 + p.offset)
+        return self.builder.add(self.word("extent", p.index), self.number(p.offset))
+
 
 class Rows:
     """A stage over the rows of the examples [first, last).
@@ -169,7 +207,30 @@ class Rows:
                 self.node(s)
         for cluster in list(self.open.values()):
             self.close(cluster)
-        self.name = writer.function(self.write)
+        self.made_function: ir.Function | None = None
+
+    @property
+    def function(self) -> ir.Function:
+        """(context, scratch, examples from, to, positions from, to)"""
+        if self.made_function is None:
+            self.made_function = self.writer.function(self.write, 4, exported=False)
+        return self.made_function
+
+    def overwritten(self) -> set[str]:
+        """Resting values that a later pass would read after they are replaced."""
+        written = {spot.place.of: k for k, step in enumerate(self.passes) if isinstance(step, Cluster)
+                   for spots in step.targets.values() for spot in spots}
+        found = set()
+        for k, step in enumerate(self.passes):
+            used = [a for n in step.nodes for a in operands(n)] + list(step.targets) if isinstance(
+                step, Cluster) else [step.args[1]]
+            for a in used:
+                while a.op in (P.split, P.slice):
+                    a = a.args[0]
+                if a.op is READ and a.params not in self.values and a.params[0] in self.writer.resting and (
+                        written.get(a.params[0], k) < k):
+                    found.add(a.params[0])
+        return found
 
     # --- what is made where ------------------------------------------------------------------------------------------
 
@@ -201,8 +262,7 @@ class Rows:
 
     def equation(self, eq: Equation) -> None:
         if eq.name in self.writer.stored:
-            spot = Spot(self.writer.store(eq.name), eq.at)
-            value = self.resolved(eq.value)
+            spot, value = self.writer.spot(eq.name, eq.at), self.resolved(eq.value)
             if not (value.op is P.concat and self.spots.get(value) == spot):
                 self.send(value, spot, [], self.system.shapes[eq.name])
 
@@ -243,9 +303,13 @@ class Rows:
         a = self.resolved(a)
         if a in self.made and dims == self.made[a].dims:
             cluster = self.made[a]
+        elif a not in self.inside and a.op in (READ, P.split, P.slice) and self.locate(a) == target:
+            return
         else:
             cluster = self.gathering([a], dims)
-        cluster.targets.setdefault(a, []).append(target)
+        targets = cluster.targets.setdefault(a, [])
+        if target not in targets:
+            targets.append(target)
         into.append(cluster)
 
     def spot(self, n: Node) -> Spot:
@@ -257,10 +321,9 @@ class Rows:
                      and eq.name in self.writer.stored and n.op is not P.matmul
                      and self.system.shapes[eq.name] == self.writer.dims(n)), None)
         if n in self.writer.outside:
-            place = self.writer.outside[n]
-            spot = Spot(place, tuple(map(Position, place.axes)))
+            spot = self.writer.locate(n)
         elif kept is not None:
-            spot = Spot(self.writer.store(kept.name), kept.at)
+            spot = self.writer.spot(kept.name, kept.at)
         else:
             axes = (self.over,) if self.sign is None and self.over else ()
             spot = Spot(Place("own", n, axes, True), tuple(map(Position, axes)))
@@ -274,47 +337,25 @@ class Rows:
     def locate(self, n: Node) -> Spot:
         """Where a value lies that is read from memory."""
         n = self.resolved(n)
-        if n.op is READ:
-            return Spot(self.writer.store(n.params[0]), n.params[1])
-        if n.op is P.split:
-            whole = self.locate(n.args[0])
-            before = tuple(d for a in n.args[1:n.params[0]] for d in self.writer.dims(a))
-            return Spot(whole.place, whole.at, whole.skipped + before)
-        if n.op is P.slice:
-            whole = self.locate(n.args[0])
-            return Spot(whole.place, whole.at, (*whole.skipped, n.params[0]))
-        if n in self.inside:
-            return self.spots[n]
-        place = self.writer.outside[n]
-        return Spot(place, tuple(map(Position, place.axes)))
+        if n.op in (P.split, P.slice):
+            return part_of(self.writer, n, self.locate(n.args[0]))
+        return self.spots[n] if n in self.inside and n.op is not READ else self.writer.locate(n)
 
     # --- instructions ------------------------------------------------------------------------------------------------
 
-    def write(self, frame: Frame, scratch, first, last) -> None:
-        self.frame, self.scratch, self.first, self.last = frame, scratch, first, last
+    def write(self, frame: Frame, scratch, first, last, low, high) -> None:
+        self.frame, self.scratch, self.first, self.last, self.low, self.high = frame, scratch, first, last, low, high
         self.at: dict[str, Any] = {}
-        b, one = frame.builder, frame.number(1)
-        if self.over is None:
-            self.low = self.high = None
+        if self.sign is None:
             self.all_passes()
             return
-        extent = frame.word("extent", self.over)
-        if self.sign is not None:
-            def step(k):
-                self.at[self.over] = k if self.sign == 1 else b.sub(b.add(extent, one), k)
-                self.all_passes()
+        b = frame.builder
 
-            loop(b, one, b.add(extent, one), 1, step)
-            return
-        block = frame.word("block")
-
-        def some(k):
-            end = b.add(k, block)
-            over = b.icmp_signed(">", end, b.add(extent, one))
-            self.low, self.high = k, b.select(over, b.add(extent, one), end)
+        def step(k):
+            self.at[self.over] = k if self.sign == 1 else b.sub(b.add(low, b.sub(high, frame.number(1))), k)
             self.all_passes()
 
-        loop(b, one, b.add(extent, one), block, some)
+        loop(b, low, high, 1, step)
 
     def all_passes(self) -> None:
         for step in self.passes:
@@ -330,7 +371,7 @@ class Rows:
         if j is not None:
             offset = b.add(offset, j)
         for p, axis in zip(spot.at, place.axes):
-            position = self.position(p)
+            position = frame.position(p, self.at)
             if place.kind == "own":
                 position = b.sub(position, self.low)
             offset = b.add(offset, b.mul(position, frame.word("stride", place, axis)))
@@ -343,13 +384,6 @@ class Rows:
         else:
             base = b.inttoptr(start, POINTER)
         return frame.lanes.address(base, offset)
-
-    def position(self, p: Position):
-        b = self.frame.builder
-        shift = self.frame.number(p.offset)
-        if p.base == "i":
-            return b.add(self.at[p.index], shift)
-        return self.frame.number(1 + p.offset) if p.base == "1" else b.add(self.frame.word("extent", p.index), shift)
 
     def pointwise(self, cluster: Cluster) -> None:
         """for each row, for each vector of components: everything of a cluster."""
@@ -397,12 +431,9 @@ class Rows:
         if n in self.memory:
             return self.memory[n]
         if n.op is INDEX or n.op is EXTENT:
-            i = n.params[0]
-            whole = frame.builder.add(self.at[i], frame.word("offset", i)) if n.op is INDEX else frame.word("extent", i)
-            value = lanes.splat(frame.builder.sitofp(whole, lanes.scalar))
+            value = counted(frame, n, self.at)
         elif self.made.get(n) is cluster:
-            x = [self.vector(a) for a in operands(n)]
-            value = x[0] if n.op is P.like else n.op.machine(lanes, *x, *n.params)
+            value = computed(lanes, n, [self.vector(a) for a in operands(n)])
         elif not self.writer.dims(n):
             value = lanes.load_one(self.address(self.locate(n), example))
         else:
@@ -441,65 +472,189 @@ class Rows:
                 loop(b, self.low, self.high, 1, one)
 
 
-class Weights:
-    """A stage that packs weights into panels; its parts are the weights."""
+class Chain:
+    """Stages along one index as one function over examples, block of positions after block in the order of `sign`."""
 
-    def __init__(self, writer: Writer, weights: Iterable[Node]):
-        self.writer, self.weights = writer, list(weights)
-        self.name = writer.function(self.write)
+    def __init__(self, over: str | None, sign: int | None):
+        self.over, self.sign, self.stages = over, sign, []
 
-    def write(self, frame: Frame, scratch, part, parts) -> None:
-        b = frame.builder
-        for k, n in enumerate(self.weights):
-            mine = b.icmp_signed("==", b.srem(frame.number(k), parts), part)
-            with b.if_then(mine):
-                turned, matrices = weight(n)  # type: ignore[misc]
+    def write(self, frame: Frame, scratch, first, last) -> None:
+        b, one = frame.builder, frame.number(1)
+        context = frame.context
+        if self.over is None:
+            for stage in self.stages:
+                b.call(stage.function, [context, scratch, first, last, one, one])
+            return
+        end, block = b.add(frame.word("extent", self.over), one), frame.word("block")
+
+        def some(k):
+            after = b.add(k, block)
+            after = b.select(b.icmp_signed(">", after, end), end, after)
+            low, high = (k, after) if self.sign != -1 else (b.sub(b.add(end, one), after), b.sub(b.add(end, one), k))
+            for stage in self.stages:
+                b.call(stage.function, [context, scratch, first, last, low, high])
+
+        loop(b, one, end, block, some)
+
+
+def phase(writer: Writer, chains: Iterable[Chain]) -> str:
+    """The name of a function that runs chains for some of the examples."""
+    def write(frame, scratch, first, last):
+        for chain in chains:
+            chain.write(frame, scratch, first, last)
+
+    return writer.function(write).name
+
+
+def pack(writer: Writer, weights: Iterable[Node]) -> str:
+    """The name of a function that packs its share of these weights."""
+    def write(frame, scratch, part, parts):
+        b, zero, one = frame.builder, frame.number(0), frame.number(1)
+        for k, n in enumerate(weights):
+            with b.if_then(b.icmp_signed("==", b.srem(frame.number(k), parts), part)):
+                turned, matrices = weight(n)
                 panels = b.inttoptr(frame.word("panels", n), POINTER)
-                depth = frame.size(self.writer.dims(n)[1])
-                done: Any = frame.number(0)
+                depth = frame.size(writer.dims(n)[1])
+                done: Any = zero
                 for m in matrices:
-                    height, width = map(frame.size, self.writer.dims(m))
-                    source = b.inttoptr(frame.word("address", self.writer.store(m.params[0])), POINTER)
-                    one, zero, end = frame.number(1), frame.number(0), b.add(done, height)
-                    arguments = [source, one, width, panels, depth, zero, width, done, height] if turned else [
-                        source, width, one, panels, depth, done, end, zero, width]
-                    b.call(self.writer.products.pack, arguments)
+                    height, width = map(frame.size, writer.dims(m))
+                    source = b.inttoptr(frame.word("address", writer.locate(m).place), POINTER)
+                    end = b.add(done, height)
+                    b.call(writer.products.pack,
+                           [source, one, width, panels, depth, zero, width, done, height] if turned else
+                           [source, width, one, panels, depth, done, end, zero, width])
                     done = end
 
+    return writer.function(write).name
 
-class Totals:
-    """A stage of sums over all rows; [part, parts): a share of the blocks of each product, and of the column sums."""
 
-    def __init__(self, writer: Writer, nodes: Iterable[Node], spot: Callable[[Node], Spot]):
-        self.writer, self.nodes, self.spot = writer, list(nodes), spot
-        self.name = writer.function(self.write)
+def start(frame: Frame, spot: Spot, at: dict) -> ir.Value:
+    """The address of a place at positions, for the first example."""
+    b = frame.builder
+    offset = frame.sum(spot.skipped)
+    for p, axis in zip(spot.at, spot.place.axes):
+        offset = b.add(offset, b.mul(frame.position(p, at), frame.word("stride", spot.place, axis)))
+    return frame.lanes.address(b.inttoptr(frame.word("address", spot.place), POINTER), offset)
 
-    def write(self, frame: Frame, scratch, part, parts) -> None:
-        b, n = frame.builder, frame.number
-        rows = n(self.writer.products.rows)
-        for total_ in self.nodes:
-            bound, u, v = contraction(total_)  # type: ignore[misc]
-            index = next((i for i in bound if i != BATCH), None)
-            sides: list = []
-            for side in (u, v):
-                spot = self.spot(side)
-                strides = [frame.word("stride", spot.place, index) if index else n(0),
-                           frame.word("stride", spot.place, BATCH)]
-                start: Any = frame.sum(spot.skipped)
-                for p, axis in zip(spot.at, spot.place.axes):
-                    first = n(1 + p.offset)
-                    if p.base == "T":
-                        first = b.add(frame.word("extent", p.index), n(p.offset))
-                    start = b.add(start, b.mul(first, frame.word("stride", spot.place, axis)))
-                base = b.inttoptr(frame.word("address", spot.place), POINTER)
-                sides += [frame.lanes.address(base, start), *strides]
-            outer = frame.word("extent", index) if index else n(1)
-            height, width = (frame.size(self.writer.dims(x)[0]) for x in (u, v))
-            blocks = b.sdiv(b.add(height, b.sub(rows, n(1))), rows)
-            share = [b.mul(b.sdiv(b.mul(blocks, k), parts), rows) for k in (part, b.add(part, n(1)))]
-            target = b.inttoptr(frame.word("matrix", total_), POINTER)
-            b.call(self.writer.products.correlate, [*sides, outer, frame.word("batch"), width, height, *share, target,
-                                                    scratch])
+
+def totals(writer: Writer, nodes: Iterable[Node]) -> str:
+    """The name of a function that does its share of sums over all rows."""
+    def write(frame, scratch, part, parts):
+        for n in nodes:
+            (correlation if contraction(n) else column_sum)(writer, frame, n, scratch, part, parts)
+
+    return writer.function(write).name
+
+
+def share_of(frame: Frame, count, step: int, part, parts) -> tuple:
+    """From and to, in steps, of one share of a count."""
+    b, n = frame.builder, frame.number
+    steps = b.sdiv(b.add(count, n(step - 1)), n(step))
+    return tuple(b.mul(b.sdiv(b.mul(steps, k), parts), n(step)) for k in (part, b.add(part, n(1))))
+
+
+def correlation(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> None:
+    """sum_batch(sum_t(outer(u[t], v[t]))) as one product over all rows; rows of the result are shared out."""
+    b = frame.builder
+    bound, u, v = contraction(n)  # type: ignore[misc]
+    index = next((i for i in bound if i != BATCH), None)
+    sides: list = []
+    for side in (u, v):
+        spot = writer.locate(side)
+        stride = frame.word("stride", spot.place, index) if index in spot.place.axes else frame.number(0)
+        sides += [start(frame, spot, {index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
+    outer = frame.word("extent", index) if index else frame.number(1)
+    height, width = (frame.size(writer.dims(x)[0]) for x in (u, v))
+    share = share_of(frame, height, writer.products.rows, part, parts)
+    b.call(writer.products.correlate, [*sides, outer, frame.word("batch"), width, height, *share,
+                                       b.inttoptr(frame.word("total", n), POINTER), scratch])
+
+
+def column_sum(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> None:
+    """sum_batch(sum_t(e[t])): for each position the sum over the examples, added up; components are shared out."""
+    b, lanes = frame.builder, frame.lanes
+    bound, e = summand(n)
+    index = next((i for i in bound if i != BATCH), None)
+    count = frame.product(writer.dims(n))
+    target = b.inttoptr(frame.word("total", n), POINTER)
+    low, high = share_of(frame, count, writer.width, part, parts)
+    high = b.select(b.icmp_signed("<", high, count), high, count)
+
+    def components(j):
+        rest = b.sub(high, j)
+        mask = lanes.first(rest)
+
+        def at_position(position):
+            at = {index: position}
+
+            def example_sum(k, before):
+                return before + value(writer, frame, e, at, k, j, mask)
+
+            return folded(frame, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
+
+        if index is None:
+            found = at_position(None)
+        else:
+            end = b.add(frame.word("extent", index), frame.number(1))
+            found = folded(frame, frame.number(1), end, lanes.constant(0), lambda k, before: before + at_position(k))
+        lanes.store(found, lanes.address(target, j), mask)
+
+    loop(b, low, high, writer.width, components)
+
+
+def folded(frame: Frame, low, high, begin: Vector, step: Callable) -> Vector:
+    """step(high - 1, ... step(low, begin))"""
+    b = frame.builder
+    before, head, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("fold", "next", "folded"))
+    b.branch(head)
+    b.position_at_end(head)
+    k, total = b.phi(I64), b.phi(begin.value.type)
+    k.add_incoming(low, before)
+    total.add_incoming(begin.value, before)
+    b.cbranch(b.icmp_signed("<", k, high), inside, after)
+    b.position_at_end(inside)
+    found = step(k, Vector(frame.lanes, total))
+    total.add_incoming(found.value, b.block)
+    k.add_incoming(b.add(k, frame.number(1)), b.block)
+    b.branch(head)
+    b.position_at_end(after)
+    return Vector(frame.lanes, total)
+
+
+def value(writer: Writer, frame: Frame, root: Node, at: dict, example, j, mask) -> Vector:
+    """A pointwise expression of values that lie in memory, at one place."""
+    lanes, b = frame.lanes, frame.builder
+    made: dict[Node, Vector] = {}
+    for n in topological([root], lambda n: () if in_memory(writer, n) else operands(n)):
+        if n.op is CONST:
+            made[n] = lanes.constant(n.params[0])
+        elif n.op is INDEX or n.op is EXTENT:
+            made[n] = counted(frame, n, at)
+        elif in_memory(writer, n):
+            spot = writer.locate(n)
+            pointer = start(frame, spot, at)
+            if spot.place.batched:
+                pointer = lanes.address(pointer, b.mul(example, frame.word("stride", spot.place, BATCH)))
+            made[n] = lanes.load(lanes.address(pointer, j), mask) if writer.dims(n) else lanes.load_one(pointer)
+        else:
+            made[n] = computed(lanes, n, [made[a] for a in operands(n)])
+    return made[root]
+
+
+def in_memory(writer: Writer, n: Node) -> bool:
+    return n.op in (READ, P.split, P.slice) or n in writer.outside
+
+
+def counted(frame: Frame, n: Node, at: dict) -> Vector:
+    """The number of a position, or of the last."""
+    i = n.params[0]
+    whole = frame.builder.add(at[i], frame.word("offset", i)) if n.op is INDEX else frame.word("extent", i)
+    return frame.lanes.splat(frame.builder.sitofp(whole, frame.lanes.scalar))
+
+
+def computed(lanes: Lanes, n: Node, x: list[Vector]) -> Vector:
+    """A primitive's value from its operands'."""
+    return x[0] if n.op is P.like else n.op.machine(lanes, *x, *n.params)  # type: ignore[misc]
 
 
 def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
@@ -525,12 +680,23 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
     return n.op.machine is not None
 
 
+def summand(n: Node) -> tuple[tuple[str, ...], Node]:
+    """sum_batch(sum_t(e)) as what is bound, and e."""
+    bound: list[str] = []
+    while n.op is P.sum and option(n) is not None:
+        bound.append(option(n))
+        n = n.args[0]
+    return tuple(bound), n
+
+
 def summed(writer: Writer, n: Node) -> bool:
-    """Whether a node is a sum over all rows of the products of two vectors, each in memory."""
-    fused = contraction(n)
-    if fused is None or writer.system.free(n):
+    """Whether a node is a sum over all rows: of products of two vectors, or of what rows can make."""
+    system, fused = writer.system, contraction(n)
+    bound, e = (fused[0], fused[1]) if fused else summand(n)
+    if BATCH not in bound or len(bound) > 2 or system.free(n):
         return False
-    bound, u, v = fused
-    system = writer.system
-    return BATCH in bound and len(bound) <= 2 and all(
-        system.rank(x) == 1 and system.free(x) == set(bound) and x.op not in (INDEX, EXTENT, CONST) for x in (u, v))
+    if fused:
+        return all(system.rank(x) == 1 and system.free(x) == set(bound) and x.op not in (INDEX, EXTENT, CONST)
+                   for x in fused[1:])
+    return e.op not in (INDEX, EXTENT, CONST) and system.free(e) == set(bound) and (
+        e.op is READ or native(writer, e, ())) and e.op not in (P.matmul, P.concat)
