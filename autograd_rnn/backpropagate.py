@@ -29,10 +29,11 @@ def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
     return found[outputs, unit]
 
 
-def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> set[str]:
-    """The names whose arrays a gradient is made of."""
-    leaves = {*system.having("parameter", "input"), *(n for n, _ in system.beginnings)}
-    return {derived.names[n] for n in leaves if n in derived.names} | set(outputs) | set(system.carried)
+def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> dict[str, bool]:
+    """The names whose arrays a gradient is made of: False where only a value just outside is."""
+    found = {derived.names[n]: False for n, _ in system.beginnings if n in derived.names}
+    found.update((derived.names[n], True) for n in system.having("parameter", "input") if n in derived.names)
+    return {**found, **dict.fromkeys((*outputs, *system.carried), True)}
 
 
 def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping | None, run: Callable = evaluate
@@ -52,7 +53,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     value: Any = 0.0
     for name in outputs:
         out = inner(system, name, stores[name], given, batched=True)
-        value = value + (np.sum(out) if cotangents is None else np.sum(out * seeds[derived.seeds[name]]))
+        value = value + (np.sum(out) if cotangents is None else np.vdot(seeds[derived.seeds[name]], out))
     gradients = {}
     for n in forward.system.having("parameter", "input"):  # what the outputs do not depend on has a gradient of zero
         store = _store(forward, derived, stores, n)

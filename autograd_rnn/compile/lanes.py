@@ -122,6 +122,12 @@ class Lanes:
         function = self._function(f"llvm.masked.store.v{self.width}f{8 * self.bytes}.p0", kind)
         self.builder.call(function, [x.value, pointer, mask])
 
+    def prefetch(self, pointer) -> None:
+        """Ask for a line of memory that will be read soon; an address that is not there does no harm."""
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
+        read, near, data = (ir.Constant(I32, k) for k in (0, 3, 1))
+        self.builder.call(self._function("llvm.prefetch.p0", kind), [pointer, read, near, data])
+
     def first(self, count) -> ir.Value:
         """The mask of the first `count` lanes."""
         steps = ir.Constant(ir.VectorType(I64, self.width), [ir.Constant(I64, k) for k in range(self.width)])

@@ -179,7 +179,8 @@ class Space:
             self.reserve(key, (-(-width // products.panel), depth, products.panel))
         elif key[0] == "total" and contraction(key[1]):
             height, width = map(self.size, dims(key[1]))
-            self.reserve(key, (-(-height // products.rows) * products.rows, -(-width // products.panel) * products.panel))
+            self.reserve(key, tuple(-(-n // step) * step for n, step in (
+                (height, self.writer.width), (width, products.panel))))
             self.scratch = max(self.scratch, products.correlate_scratch(width))
         elif key[0] == "total":
             self.reserve(key, tuple(map(self.size, dims(key[1]))))

@@ -124,10 +124,10 @@ class Products:
 
     @property
     def correlate(self) -> ir.Function:
-        """c[i, j] = sum over rows r of u[r, i] v[r, j], for i in [first, last), a multiple of ROWS.
+        """c[i, j] = sum over rows r of u[r, i] v[r, j], for i in [first, last), first a multiple of the vector's width.
 
         Row r of u starts at u[r / inner * u_outer + r % inner * u_inner], of v likewise; c is padded to whole blocks.
-        scratch: two tables of BLOCK offsets, BLOCK rows of panels of v, BLOCK rows of one block of u.
+        scratch: two tables of BLOCK offsets, BLOCK vectors of u, BLOCK rows of panels of v.
         """
         def write(x, u, u_outer, u_inner, v, v_outer,
                   v_inner, outer, inner, width, height,
@@ -138,9 +138,8 @@ class Products:
             c_row = b.mul(panels, panel)
             tables = [b.gep(scratch, [n(8 * BLOCK * k)], source_etype=ir.IntType(8)) for k in range(3)]
             tile = tables[2]
-            packed = x.address(tile, n(BLOCK * self.rows))
+            packed = x.address(tile, n(BLOCK * x.width))
             rows = b.mul(outer, inner)
-            lanes = [x.first(n(self.rows))] if self.rows <= x.width else []
 
             def one_block(r0):
                 left = b.sub(rows, r0)
@@ -171,31 +170,35 @@ class Products:
                 loop(b, n(0), count, 1, pack_row)
 
                 def one_tile(i):
-                    rest = b.sub(height, i)
-                    fits = x.first(b.select(b.icmp_signed("<", rest, n(self.rows)), rest, n(self.rows)))
+                    fits = x.first(b.sub(height, i))
 
                     def pack_u(k):
-                        part = x.load(x.address(u, b.add(offset(tables[0], k), i)), fits)
-                        x.store(part, x.address(tile, b.mul(k, n(self.rows))), lanes[0])
+                        source = x.address(u, b.add(offset(tables[0], k), i))
+                        part = x.load(source, fits)
+                        x.prefetch(x.address(source, n(x.width)))
+                        x.store(part, x.address(tile, b.mul(k, n(x.width))))
 
                     loop(b, n(0), count, 1, pack_u)
+                    for shift in range(0, x.width, self.rows):
+                        one_strip(b.add(i, n(shift)), x.address(tile, n(shift)))
 
+                def one_strip(i, strip):
                     def one_panel(p):
                         corner = x.address(c, b.add(b.mul(i, c_row), b.mul(p, panel)))
                         places = [[x.address(corner, b.add(b.mul(n(k), c_row), n(j * x.width))) for j in range(2)]
                                   for k in range(self.rows)]
                         begun = b.icmp_signed(">", r0, n(0))
-                        start = [[x.choose(begun, x.load(q), 0) for q in row] for row in places]
-                        sources = [x.address(tile, n(k)) for k in range(self.rows)]
+                        begin = [[x.choose(begun, x.load(q), 0) for q in row] for row in places]
+                        sources = [x.address(strip, n(k)) for k in range(self.rows)]
                         piece = x.address(packed, b.mul(b.mul(p, block), panel))
-                        sums = self._block(x, sources, self.rows, piece, count, start)
+                        sums = self._block(x, sources, x.width, piece, count, begin)
                         for row, targets in zip(sums, places):
                             for value, q in zip(row, targets):
                                 x.store(value, q)
 
                     loop(b, n(0), panels, 1, one_panel)
 
-                loop(b, first, last, self.rows, one_tile)
+                loop(b, first, last, x.width, one_tile)
 
             loop(b, n(0), rows, BLOCK, one_block)
 
@@ -204,7 +207,7 @@ class Products:
     def correlate_scratch(self, width: int) -> int:
         """The bytes of scratch that `correlate` wants for rows of v of this width."""
         panels = -(-width // self.panel) * self.panel
-        return 16 * BLOCK + (8 if self.double else 4) * BLOCK * (self.rows + panels) + 64
+        return 16 * BLOCK + (8 if self.double else 4) * BLOCK * (self.width + panels) + 64
 
 
 def _as(v: Lanes, value):

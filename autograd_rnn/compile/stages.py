@@ -565,7 +565,7 @@ def correlation(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> 
         sides += [start(frame, spot, {index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
     outer = frame.word("extent", index) if index else frame.number(1)
     height, width = (frame.size(writer.dims(x)[0]) for x in (u, v))
-    share = share_of(frame, height, writer.products.rows, part, parts)
+    share = share_of(frame, height, writer.width, part, parts)
     b.call(writer.products.correlate, [*sides, outer, frame.word("batch"), width, height, *share,
                                        b.inttoptr(frame.word("total", n), POINTER), scratch])
 
