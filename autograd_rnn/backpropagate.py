@@ -99,13 +99,14 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
 
 def _store(forward: Bound, derived: Derived, stores, name: str) -> np.ndarray:
     """The adjoint of a name, with all its axes: zero where nothing depends on it, repeated where all are alike."""
-    shape = bordered_shape(forward.system, name, forward.given)
     adj = derived.names.get(name)
+    alike = name in forward.system.per_example and adj not in derived.system.per_example
+    if adj is not None and not alike:
+        return stores[adj]
+    shape = bordered_shape(forward.system, name, forward.given)
     if adj is None:
         return np.zeros(shape, forward.given.dtype)
-    if name in forward.system.per_example and adj not in derived.system.per_example:
-        return np.broadcast_to(np.expand_dims(stores[adj], len(forward.system.axes[name])), shape)
-    return stores[adj]
+    return np.broadcast_to(np.expand_dims(stores[adj], len(forward.system.axes[name])), shape)
 
 
 def cotangent(forward: Bound, name: str, value) -> np.ndarray:

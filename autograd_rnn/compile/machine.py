@@ -15,11 +15,11 @@ import numpy as np
 from .. import primitives as P
 from ..arrays import Arrays, Given, bordered_shape
 from ..equations import BATCH, Equation, System
-from ..graph import READ, Node, Position
+from ..graph import Node
 from ..order import Loop, contraction, operands
 from ..shapes import carry_over
 from .native import Code, cores, registers, share
-from .partition import VIEWS, Overwritten, Partition
+from .partition import Overwritten, Partition
 from .passes import gate_values, name_concats, name_exports, optimised, stack_gradients, stack_products, stack_sums
 from .passes import split_rows
 from .stages import Place, Writer, pack, phase, totals, weight
@@ -150,7 +150,9 @@ class Space:
         self.memory = np.zeros(self.total + ALIGN, np.uint8)
         self.start = -self.memory.ctypes.data % ALIGN
         self.base = self.memory.ctypes.data + self.start
-        self.bound: list[tuple[int, Place]] = []
+        self.direct = {n for n in self.system.given if n in given.values and self.system.roles[n] != "class" and all(
+            p.base == "i" and not p.offset for r in self.system.reads if r.params[0] == n for p in r.params[1])}
+        self.bound: list[tuple[int, Place, tuple[int, ...], int]] = []
         own = 0
         for key, k in self.words.items():
             if key[0] == "address" and key[1].kind == "own":
@@ -161,13 +163,19 @@ class Space:
             elif key[0] == "address" and (key[1].kind, key[1].of) in self.layout:
                 self.context[k] = self.base + self.layout[key[1].kind, key[1].of][0] - self.before(key[1])
             elif key[0] == "address":
-                self.bound.append((k, key[1]))
+                shape = self.given_shape(key[1])
+                self.bound.append((k, key[1], shape, self.before(key[1]) if shape else 0))
             else:
                 self.context[k] = self.word(*key)
         self.scratch = -(-max(self.scratch, own) // ALIGN) * ALIGN + ALIGN
         self.borders = [edge for n in self.arrays for edge in self.edges(n)]
-        self.unshifted = {n for n in self.system.given if all(
-            p.base == "i" and not p.offset for r in self.system.reads if r.params[0] == n for p in r.params[1])}
+        self.offsets = [(key[1], k) for key, k in self.words.items() if key[0] == "offset"]
+        self.resting = {n: bordered_shape(self.system, n, given) for n in self.writer.resting}
+        self.parts = {n: (whole, slice(first, first + self.size(self.system.shapes[n][0])))
+                      for n, (whole, skipped) in self.writer.parts.items() for first in [sum(map(self.size, skipped))]}
+        self.inner = [(key, tuple(map(self.size, self.writer.dims(key[1])))) for key in self.layout
+                      if key[0] in ("node", "total")]
+        self.results = {eq.name: self.part(eq.value) for kind, eq in machine.steps if kind == "result"}
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
@@ -224,6 +232,8 @@ class Space:
         of: Any = place.of
         if place.kind == "store":
             shape = bordered_shape(self.system, of, self.given)
+            if of in self.direct:
+                shape = tuple(n - 2 for n in shape[:len(lead) - place.batched]) + shape[len(lead) - place.batched:]
             still = self.writer.resting.get(of)
             counts = [n for i, n in zip((*self.system.axes[of], BATCH), shape) if i != still][:len(lead)]
             inner = int(np.prod(shape[len(self.system.axes[of]) + place.batched:], initial=1))
@@ -239,10 +249,17 @@ class Space:
 
     def before(self, place: Place) -> int:
         """The bytes from position 0 of each index to where an array begins: values have no ends."""
-        if place.kind == "store":
+        if place.kind == "store" and place.of not in self.direct:
             return 0
         strides = self.strides(place)
         return sum(strides[i] for i in place.axes) * self.machine.bytes
+
+    def given_shape(self, place: Place) -> tuple[int, ...]:
+        """The shape of an input where only its own position is read: it stays where it is, without ends."""
+        if place.kind != "store" or place.of not in self.direct:
+            return ()
+        shape, axes = bordered_shape(self.system, place.of, self.given), len(place.axes)  # type: ignore[arg-type]
+        return tuple(n - 2 for n in shape[:axes]) + shape[axes:]
 
     def reserve(self, key, shape: tuple[int, ...]) -> None:
         self.layout[key] = self.total, shape
@@ -272,9 +289,8 @@ class Space:
         for edge in self.borders:
             edge.fill(0)
         self.variables(run, lease)
-        for key, k in self.words.items():
-            if key[0] == "offset":
-                self.context[k] = given.offsets.get(key[1], 0)
+        for i, k in self.offsets:
+            self.context[k] = given.offsets.get(i, 0)
         values = self.values(run, lease)
         scratch = np.empty(threads * self.scratch + ALIGN, np.uint8)
         first, context = scratch.ctypes.data + -scratch.ctypes.data % ALIGN, self.context.ctypes.data
@@ -286,9 +302,10 @@ class Space:
                         function(run, values, {})
                     continue
                 if kind == "result":
-                    run.stores[step.name] = self.part(values, step.value)
+                    n, part = self.results[step.name]
+                    run.stores[step.name] = values[n][part]
                     continue
-                pending = [(k, place) for k, place in pending if not self.bind(k, place, run, values, held)]
+                pending = [place for place in pending if not self.bind(*place, run, values, held)]
                 function, count = machine.code.functions[step], given.batch if kind == "rows" else 0
                 parts = min(threads, count or threads)
 
@@ -300,77 +317,52 @@ class Space:
 
     def variables(self, run: Arrays, lease: memoryview) -> None:
         """The arrays of the variables that lie in the memory, with the ends that are given."""
-        stores, axes = run.stores, self.system.axes
+        stores = run.stores
         for n in self.arrays:
             stores[n] = self.view(("store", n), lease, self.start)
         for (owner, at), value in run.given.ends.items():
-            if owner in stores:
-                still = self.writer.resting.get(owner)
-                if still is None:
-                    run.write_end(stores[owner], owner, at, value, ())
-                else:
-                    stores[owner][...] = value
-        for n, i in self.writer.resting.items():
-            shape = bordered_shape(self.system, n, run.given)
+            if owner in self.resting:
+                stores[owner][...] = value
+            elif owner in stores:
+                run.write_end(stores[owner], owner, at, value, ())
+        for n, shape in self.resting.items():
             stores[n] = np.broadcast_to(stores[n], shape)
-        for n, (whole, skipped) in self.writer.parts.items():
-            first = sum(map(self.size, skipped))
-            stores[n] = stores[whole][..., first:first + self.size(self.system.shapes[n][0])]
-        assert all(n in axes for n in stores)
+        for n, (whole, inside) in self.parts.items():
+            stores[n] = stores[whole][..., inside]
 
     def values(self, run: Arrays, lease: memoryview) -> dict[Node, np.ndarray]:
-        """The arrays of values that lie in the memory, for the reference's steps."""
+        """The arrays of values that lie in the memory, for results and the reference's steps."""
         values = {n: np.asarray(n.params[0], run.real) for n in self.machine.partition.plan.constants}
-        for key in self.layout:
-            if key[0] in ("node", "total"):
-                dims = tuple(map(self.size, self.writer.dims(key[1])))
-                array = self.view(key, lease, self.start)
-                if key[0] == "total":
-                    values[key[1]] = array[(*map(slice, dims), ...)]
-                else:
-                    whole = array[..., :int(np.prod(dims, initial=1))]
-                    values[key[1]] = whole.reshape(*whole.shape[:-1], *dims)
+        for key, dims in self.inner:
+            array = self.view(key, lease, self.start)
+            if key[0] == "total":
+                values[key[1]] = array[(*map(slice, dims), ...)]
+            else:
+                whole = array[..., :int(np.prod(dims, initial=1))]
+                values[key[1]] = whole.reshape(*whole.shape[:-1], *dims)
         return values
 
-    def part(self, values: Mapping[Node, np.ndarray], n: Node) -> np.ndarray:
-        """A sum over rows, or a part of it."""
+    def part(self, n: Node) -> tuple[Node, Any]:
+        """A sum over rows, and which part of it a value is."""
         if n.op not in (P.split, split_rows):
-            return values[n]
+            return n, ...
         first = sum(self.size(self.writer.dims(a)[0]) for a in n.args[1:n.params[0]])
-        rows = slice(first, first + self.size(self.writer.dims(n.args[n.params[0]])[0]))
-        return values[n.args[0]][rows]
+        return n.args[0], slice(first, first + self.size(self.writer.dims(n.args[n.params[0]])[0]))
 
-    def bind(self, k: int, place: Place, run: Arrays, values: Mapping, held: list) -> bool:
+    def bind(self, k: int, place: Place, shape: tuple, before: int, run: Arrays, values: Mapping, held: list) -> bool:
         """Give the address of an array that lies elsewhere, once it is there; what is not in order is copied."""
         of: Any = place.of
-        if place.kind == "node":
-            array = values.get(of)
-        elif of in self.late:
-            array = run.stores.get(of)
-        elif of in self.unshifted and of in run.given.values and of not in run.stores and not run.given.lengths:
+        if shape:
             array = run.given.values[of]
-            whole = bordered_shape(self.system, of, run.given)
-            inner = tuple(n - 2 for n in whole[:len(place.axes)]) + whole[len(place.axes):]
-            if array.shape != inner:
-                array = np.broadcast_to(array, inner)
-            array = np.ascontiguousarray(array, self.dtype)
-            held.append(array)
-            strides, step = 0, array.size
-            for n in inner[:len(place.axes)]:
-                step //= n
-                strides += step
-            self.context[k] = array.ctypes.data - strides * self.machine.bytes
-            for axis, word in self.steps_of(place):
-                step = int(np.prod(inner[(*place.axes, BATCH).index(axis) + 1:], initial=1))
-                self.context[word] = step
-            return True
+            array = array if array.shape == shape else np.broadcast_to(array, shape)
         else:
-            array = run.store(of)
+            array = values.get(of) if place.kind == "node" else (  # type: ignore[assignment]
+                run.stores.get(of) if of in self.late else run.store(of))
         if array is None:
             return False
         array = np.ascontiguousarray(array, self.dtype)
         held.append(array)
-        self.context[k] = array.ctypes.data
+        self.context[k] = array.ctypes.data - before
         if place.kind == "node":  # an axis of one position stands for all
             lead = (*place.axes, *((BATCH,) if place.batched else ()))
             step, steps = int(np.prod(array.shape[len(lead):], initial=1)), {}
@@ -378,13 +370,8 @@ class Space:
                 steps[axis] = 0 if count == 1 else step
                 step *= count
             self.context[k] -= sum(steps[i] for i in place.axes) * self.machine.bytes
-            for axis, word in self.steps_of(place):
-                self.context[word] = steps[axis]
+            for axis in lead:
+                word = self.words.get(("stride", place, axis))
+                if word is not None:
+                    self.context[word] = steps[axis]
         return True
-
-    def steps_of(self, place: Place) -> Iterable[tuple[str, int]]:
-        """The words that hold a place's strides."""
-        return [(key[2], k) for key, k in self.words.items() if key[0] == "stride" and key[1] == place]
-
-
-__all__ = ["READ", "VIEWS", "Machine", "Position", "Space"]
