@@ -122,12 +122,6 @@ class Lanes:
         function = self._function(f"llvm.masked.store.v{self.width}f{8 * self.bytes}.p0", kind)
         self.builder.call(function, [x.value, pointer, mask])
 
-    def prefetch(self, pointer) -> None:
-        """Ask for a line of memory that will be read soon; an address that is not there does no harm."""
-        kind = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
-        read, near, data = (ir.Constant(I32, k) for k in (0, 3, 1))
-        self.builder.call(self._function("llvm.prefetch.p0", kind), [pointer, read, near, data])
-
     def first(self, count) -> ir.Value:
         """The mask of the first `count` lanes."""
         steps = ir.Constant(ir.VectorType(I64, self.width), [ir.Constant(I64, k) for k in range(self.width)])
@@ -262,3 +256,22 @@ def loop(builder: ir.IRBuilder, start, stop, step, body: Callable) -> None:
     k.add_incoming(builder.add(k, ir.Constant(I64, step) if isinstance(step, int) else step), builder.block)
     builder.branch(head)
     builder.position_at_end(after)
+
+
+def folded(lanes: Lanes, low, high, begin: Vector, step: Callable) -> Vector:
+    """step(high - 1, ... step(low, begin))"""
+    b = lanes.builder
+    before, head, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("fold", "next", "folded"))
+    b.branch(head)
+    b.position_at_end(head)
+    k, total = b.phi(I64), b.phi(begin.value.type)
+    k.add_incoming(low, before)
+    total.add_incoming(begin.value, before)
+    b.cbranch(b.icmp_signed("<", k, high), inside, after)
+    b.position_at_end(inside)
+    found = step(k, Vector(lanes, total))
+    total.add_incoming(found.value, b.block)
+    k.add_incoming(b.add(k, ir.Constant(I64, 1)), b.block)
+    b.branch(head)
+    b.position_at_end(after)
+    return Vector(lanes, total)

@@ -22,7 +22,7 @@ from .native import Code, cores, registers, share
 from .partition import Overwritten, Partition
 from .passes import gate_values, name_concats, name_exports, optimised, stack_gradients, stack_products, stack_sums
 from .passes import split_rows
-from .stages import Place, Writer, pack, phase, totals, weight
+from .stages import Place, Together, Writer, pack, phase, riders, together, totals, weight
 
 PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
 ALIGN = 64  # bytes; a vector that crosses a line of the cache takes two loads
@@ -48,6 +48,7 @@ class Machine:
                 break
             except Overwritten as lost:
                 apart |= lost.args[0]
+        self.riders: dict[Node, tuple[Together, tuple]] = {}  # column sums that a product makes beside its own
         self.steps = list(self.written(phases))
         self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
         self.made = {s for kind, x in phases if kind == "reference" for s in _steps(x)}  # by the reference
@@ -74,7 +75,11 @@ class Machine:
                 if any(chain.stages for chain in x):
                     yield "rows", phase(self.writer, x)
             elif kind == "totals":
-                yield "parts", totals(self.writer, x)
+                products = together(x)
+                sums = [n for n in x if not contraction(n)]
+                found = riders(self.writer, products, sums)
+                self.riders.update(found)
+                yield "parts", totals(self.writer, products, [n for n in sums if n not in found])
             elif kind == "results":
                 yield from (("result", eq) for eq in x)
             else:
@@ -159,7 +164,7 @@ class Space:
                 place = key[1]
                 self.context[k] = own
                 count = given.batch * (self.block if place.axes else 1) * self.width(place.of)
-                own += -(-count * machine.bytes // ALIGN) * ALIGN
+                own += self.whole(count * machine.bytes, ALIGN)
             elif key[0] == "address" and (key[1].kind, key[1].of) in self.layout:
                 self.context[k] = self.base + self.layout[key[1].kind, key[1].of][0] - self.before(key[1])
             elif key[0] == "address":
@@ -167,7 +172,7 @@ class Space:
                 self.bound.append((k, key[1], shape, self.before(key[1]) if shape else 0))
             else:
                 self.context[k] = self.word(*key)
-        self.scratch = -(-max(self.scratch, own) // ALIGN) * ALIGN + ALIGN
+        self.scratch = self.whole(max(self.scratch, own), ALIGN) + ALIGN
         self.borders = [edge for n in self.arrays for edge in self.edges(n)]
         self.offsets = [(key[1], k) for key, k in self.words.items() if key[0] == "offset"]
         self.resting = {n: bordered_shape(self.system, n, given) for n in self.writer.resting}
@@ -184,12 +189,12 @@ class Space:
         dims, products = self.writer.dims, self.writer.products
         if key[0] == "panels":
             width, depth = map(self.size, dims(key[1]))
-            self.reserve(key, (-(-width // products.panel), depth, products.panel))
-        elif key[0] == "total" and contraction(key[1]):
-            height, width = map(self.size, dims(key[1]))
-            self.reserve(key, tuple(-(-n // step) * step for n, step in (
-                (height, self.writer.width), (width, products.panel))))
-            self.scratch = max(self.scratch, products.correlate_scratch(width))
+            self.reserve(key, (self.whole(width, products.panel) // products.panel, depth, products.panel))
+        elif key[0] == "products":
+            height, width = self.whole(self.size(dims(key[1][0])[0]), self.writer.width), self.columns(key[1])[-1]
+            self.reserve(key, (height, width))
+            self.reserve(("sums", key[1]), (height,))
+            self.scratch = max(self.scratch, products.correlate_scratch(len(key[1]), width))
         elif key[0] == "total":
             self.reserve(key, tuple(map(self.size, dims(key[1]))))
 
@@ -199,10 +204,11 @@ class Space:
             return self.size(of[0])
         if kind == "extent":
             return given.extents[of[0]]
-        if kind in ("panels", "total"):
+        if kind in ("panels", "total", "products", "sums"):
             return self.base + self.layout[kind, of[0]][0]
         if kind == "panel count":
-            return -(-self.size(self.writer.dims(of[0])[0]) // self.writer.products.panel)
+            panel = self.writer.products.panel
+            return self.whole(self.size(self.writer.dims(of[0])[0]), panel) // panel
         if kind == "stride":
             return self.strides(of[0]).get(of[1], 0)
         return {"batch": given.batch, "block": self.block, "offset": 0}[kind]
@@ -210,11 +216,22 @@ class Space:
     def size(self, d) -> int:
         return d if isinstance(d, int) else int(d) if str(d).isdigit() else self.given.sizes[d]
 
+    @staticmethod
+    def whole(n: int, step: int) -> int:
+        """The next multiple."""
+        return -(-n // step) * step
+
+    def columns(self, group: Together) -> list[int]:
+        """Where each of some products begins, beside one another, and where the last ends."""
+        found = [0]
+        for n in group:
+            found.append(found[-1] + self.whole(self.size(self.writer.dims(n)[1]), self.writer.products.panel))
+        return found
+
     def width(self, n: Node) -> int:
         """The numbers of one row of a value; of a product, whole panels."""
         width = int(np.prod([self.size(d) for d in self.writer.dims(n)], initial=1))
-        panel = self.writer.products.panel
-        return -(-width // panel) * panel if n.op is P.matmul else width
+        return self.whole(width, self.writer.products.panel) if n.op is P.matmul else width
 
     def kept(self, name: str) -> tuple[int, ...]:
         """The shape of a variable's array; one that rests has one position."""
@@ -263,7 +280,7 @@ class Space:
 
     def reserve(self, key, shape: tuple[int, ...]) -> None:
         self.layout[key] = self.total, shape
-        self.total += -(-int(np.prod(shape, initial=1)) * self.machine.bytes // ALIGN) * ALIGN
+        self.total += self.whole(int(np.prod(shape, initial=1)) * self.machine.bytes, ALIGN)
 
     def edges(self, name: str) -> Iterable[np.ndarray]:
         """What a variable holds just outside; of one that rests, what its first position reads."""
@@ -333,6 +350,16 @@ class Space:
     def values(self, run: Arrays, lease: memoryview) -> dict[Node, np.ndarray]:
         """The arrays of values that lie in the memory, for results and the reference's steps."""
         values = {n: np.asarray(n.params[0], run.real) for n in self.machine.partition.plan.constants}
+        for key in self.layout:
+            if key[0] == "products":
+                array, columns = self.view(key, lease, self.start), self.columns(key[1])
+                for n, first in zip(key[1], columns):
+                    height, width = map(self.size, self.writer.dims(n))
+                    values[n] = array[:height, first:first + width]
+        for n, (product, before) in self.machine.riders.items():
+            first = sum(map(self.size, before))
+            last = first + self.size(self.writer.dims(n)[0])
+            values[n] = self.view(("sums", product), lease, self.start)[first:last]
         for key, dims in self.inner:
             array = self.view(key, lease, self.start)
             if key[0] == "total":

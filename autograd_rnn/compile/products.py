@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .lanes import I64, POINTER, Lanes, loop
+from .lanes import I64, POINTER, Lanes, Vector, folded, loop
 
 BLOCK = 128  # rows that `correlate` packs at a time
 
@@ -84,11 +84,11 @@ class Products:
         for row, source in zip(sums, a):
             one = v.load_one(v.address(source, at))
             for phi, column in zip(row, columns):
-                phi.add_incoming(v.call("fma", one, column, _as(v, phi)).value, inside)
+                phi.add_incoming(v.call("fma", one, column, Vector(v, phi)).value, inside)
         k.add_incoming(b.add(k, self._number(1)), inside)
         b.branch(head)
         b.position_at_end(after)
-        return [[_as(v, phi) for phi in row] for row in sums]
+        return [[Vector(v, phi) for phi in row] for row in sums]
 
     @property
     def product(self) -> ir.Function:
@@ -122,24 +122,31 @@ class Products:
 
         return self._function("product", "pnppnnnn", write)
 
-    @property
-    def correlate(self) -> ir.Function:
-        """c[i, j] = sum over rows r of u[r, i] v[r, j], for i in [first, last), first a multiple of the vector's width.
+    def correlate(self, sides: int) -> ir.Function:
+        """c[i, j] = sum over rows r of u[r, i] v[r, j], and sums[i] = sum of u[r, i], for i in [first, last).
 
-        Row r of u starts at u[r / inner * u_outer + r % inner * u_inner], of v likewise; c is padded to whole blocks.
-        scratch: two tables of BLOCK offsets, BLOCK vectors of u, BLOCK rows of panels of v.
+        v is `sides` matrices beside each other, each from a new panel on: for u, and for each of them, an address, and
+        how far the next outer and the next inner row lie; then the counts of outer and inner rows, the width of each
+        v, u's width, first (a multiple of the vector's width), last, c, sums, scratch: a table of BLOCK offsets a
+        matrix, BLOCK vectors of u, BLOCK rows of panels of v. c is padded to whole vectors down, whole panels across.
         """
-        def write(x, u, u_outer, u_inner, v, v_outer,
-                  v_inner, outer, inner, width, height,
-                  first, last, c, scratch):
+        def write(x, *arguments):
             b, n = x.builder, self._number
+            matrices = [arguments[3 * k:3 * k + 3] for k in range(sides + 1)]
+            outer, inner, *widths = arguments[3 * sides + 3:4 * sides + 5]
+            height, first, last, c, sums, scratch = arguments[4 * sides + 5:]
             panel, block = n(self.panel), n(BLOCK)
-            panels = b.sdiv(b.add(width, n(self.panel - 1)), panel)
-            c_row = b.mul(panels, panel)
-            tables = [b.gep(scratch, [n(8 * BLOCK * k)], source_etype=ir.IntType(8)) for k in range(3)]
-            tile = tables[2]
+            starts = [n(0)]  # in panels
+            for width in widths:
+                starts.append(b.add(starts[-1], b.sdiv(b.add(width, n(self.panel - 1)), panel)))
+            panels = starts[-1]
+            c_row, rows = b.mul(panels, panel), b.mul(outer, inner)
+            tables = [b.gep(scratch, [n(8 * BLOCK * k)], source_etype=ir.IntType(8)) for k in range(sides + 2)]
+            tile = tables.pop()
             packed = x.address(tile, n(BLOCK * x.width))
-            rows = b.mul(outer, inner)
+
+            def offset(table, k):
+                return b.load(b.gep(table, [k], source_etype=I64), typ=I64)
 
             def one_block(r0):
                 left = b.sub(rows, r0)
@@ -148,37 +155,36 @@ class Products:
                 def locate(k):
                     r = b.add(r0, k)
                     o, i = b.sdiv(r, inner), b.srem(r, inner)
-                    for table, by_outer, by_inner in zip(tables, (u_outer, v_outer), (u_inner, v_inner)):
+                    for table, (_, by_outer, by_inner) in zip(tables, matrices):
                         b.store(b.add(b.mul(o, by_outer), b.mul(i, by_inner)), b.gep(table, [k], source_etype=I64))
 
                 loop(b, n(0), count, 1, locate)
 
-                def offset(table, k):
-                    return b.load(b.gep(table, [k], source_etype=I64), typ=I64)
-
                 def pack_row(k):
-                    source = x.address(v, offset(tables[1], k))
+                    for (v, _, _), table, width, start, end in zip(matrices[1:], tables[1:], widths, starts, starts[1:]):
+                        source = x.address(v, offset(table, k))
 
-                    def piece(j):
-                        rest = b.sub(width, j)
-                        place = b.add(b.mul(b.mul(b.sdiv(j, panel), block), panel), b.srem(j, panel))
-                        target = x.address(packed, b.add(place, b.mul(k, panel)))
-                        x.store(x.load(x.address(source, j), x.first(rest)), target)
+                        def piece(j, source=source, width=width, start=start):
+                            p = b.add(start, b.sdiv(j, panel))
+                            place = b.add(b.mul(b.mul(p, block), panel), b.srem(j, panel))
+                            target = x.address(packed, b.add(place, b.mul(k, panel)))
+                            x.store(x.load(x.address(source, j), x.first(b.sub(width, j))), target)
 
-                    loop(b, n(0), c_row, x.width, piece)
+                        loop(b, n(0), b.mul(b.sub(end, start), panel), x.width, piece)
 
                 loop(b, n(0), count, 1, pack_row)
 
                 def one_tile(i):
                     fits = x.first(b.sub(height, i))
 
-                    def pack_u(k):
-                        source = x.address(u, b.add(offset(tables[0], k), i))
-                        part = x.load(source, fits)
-                        x.prefetch(x.address(source, n(x.width)))
+                    def pack_u(k, total):
+                        part = x.load(x.address(matrices[0][0], b.add(offset(tables[0], k), i)), fits)
                         x.store(part, x.address(tile, b.mul(k, n(x.width))))
+                        return total + part
 
-                    loop(b, n(0), count, 1, pack_u)
+                    place = x.address(sums, i)
+                    before = x.choose(b.icmp_signed(">", r0, n(0)), x.load(place), 0)
+                    x.store(before + folded(x, n(0), count, x.constant(0), pack_u), place)
                     for shift in range(0, x.width, self.rows):
                         one_strip(b.add(i, n(shift)), x.address(tile, n(shift)))
 
@@ -191,8 +197,8 @@ class Products:
                         begin = [[x.choose(begun, x.load(q), 0) for q in row] for row in places]
                         sources = [x.address(strip, n(k)) for k in range(self.rows)]
                         piece = x.address(packed, b.mul(b.mul(p, block), panel))
-                        sums = self._block(x, sources, x.width, piece, count, begin)
-                        for row, targets in zip(sums, places):
+                        found = self._block(x, sources, x.width, piece, count, begin)
+                        for row, targets in zip(found, places):
                             for value, q in zip(row, targets):
                                 x.store(value, q)
 
@@ -202,15 +208,8 @@ class Products:
 
             loop(b, n(0), rows, BLOCK, one_block)
 
-        return self._function("correlate", "pnnpnnnnnnnnpp", write)
+        return self._function(f"correlate{sides}", "pnn" * (sides + 1) + "nn" + "n" * sides + "nnnppp", write)
 
-    def correlate_scratch(self, width: int) -> int:
-        """The bytes of scratch that `correlate` wants for rows of v of this width."""
-        panels = -(-width // self.panel) * self.panel
-        return 16 * BLOCK + (8 if self.double else 4) * BLOCK * (self.width + panels) + 64
-
-
-def _as(v: Lanes, value):
-    from .lanes import Vector
-
-    return Vector(v, value)
+    def correlate_scratch(self, sides: int, width: int) -> int:
+        """The bytes of scratch that `correlate` wants for `sides` matrices, together so many numbers wide."""
+        return 8 * BLOCK * (sides + 1) + (8 if self.double else 4) * BLOCK * (self.width + width) + 64

@@ -23,7 +23,7 @@ from .. import primitives as P
 from ..equations import BATCH, Equation, System
 from ..graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position, option, topological
 from ..order import contraction, operands
-from .lanes import I64, POINTER, Lanes, Vector, loop
+from .lanes import I64, POINTER, Lanes, Vector, folded, loop
 from .passes import rows as stacked
 from .products import Products
 
@@ -537,11 +537,45 @@ def start(frame: Frame, spot: Spot, at: dict) -> ir.Value:
     return frame.lanes.address(b.inttoptr(frame.word("address", spot.place), POINTER), offset)
 
 
-def totals(writer: Writer, nodes: Iterable[Node]) -> str:
+Together = tuple[Node, ...]  # products over all rows with the same left side
+
+
+def together(nodes: Iterable[Node]) -> list[Together]:
+    """sum(outer(u, v)), sum(outer(u, w)): products that share a side, which is then read once."""
+    groups: dict[tuple, list[Node]] = {}
+    for n in nodes:
+        fused = contraction(n)
+        if fused:
+            groups.setdefault((frozenset(fused[0]), fused[1]), []).append(n)
+    return [tuple(group) for group in groups.values()]
+
+
+def riders(writer: Writer, products: Iterable[Together], nodes: Iterable[Node]) -> dict[Node, tuple[Together, tuple]]:
+    """Column sums of what some of the products read anyway: these products, and the sizes before the columns."""
+    found, whole = {}, {}
+    for group in products:
+        bound, u, _ = contraction(group[0])  # type: ignore[misc]
+        spot = writer.locate(u)
+        if not spot.skipped and spot.place.kind == "store" and (
+                writer.system.shapes[spot.place.of] == writer.dims(u)):  # type: ignore[index]
+            whole[spot.place, spot.at, frozenset(bound)] = group
+    for n in nodes:
+        bound, e = summand(n)
+        if in_memory(writer, e) and len(writer.dims(e)) == 1:
+            spot = writer.locate(e)
+            key = (spot.place, spot.at, frozenset(bound))
+            if key in whole:
+                found[n] = whole[key], spot.skipped
+    return found
+
+
+def totals(writer: Writer, products: Iterable[Together], sums: Iterable[Node]) -> str:
     """The name of a function that does its share of sums over all rows."""
     def write(frame, scratch, part, parts):
-        for n in nodes:
-            (correlation if contraction(n) else column_sum)(writer, frame, n, scratch, part, parts)
+        for group in products:
+            correlation(writer, frame, group, scratch, part, parts)
+        for n in sums:
+            column_sum(writer, frame, n, part, parts)
 
     return writer.function(write).name
 
@@ -553,24 +587,26 @@ def share_of(frame: Frame, count, step: int, part, parts) -> tuple:
     return tuple(b.mul(b.sdiv(b.mul(steps, k), parts), n(step)) for k in (part, b.add(part, n(1))))
 
 
-def correlation(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> None:
+def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts) -> None:
     """sum_batch(sum_t(outer(u[t], v[t]))) as one product over all rows; rows of the result are shared out."""
     b = frame.builder
-    bound, u, v = contraction(n)  # type: ignore[misc]
+    bound, u, _ = contraction(group[0])  # type: ignore[misc]
     index = next((i for i in bound if i != BATCH), None)
+    right = [contraction(n)[2] for n in group]  # type: ignore[index]
     sides: list = []
-    for side in (u, v):
+    for side in (u, *right):
         spot = writer.locate(side)
         stride = frame.word("stride", spot.place, index) if index in spot.place.axes else frame.number(0)
         sides += [start(frame, spot, {index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
     outer = frame.word("extent", index) if index else frame.number(1)
-    height, width = (frame.size(writer.dims(x)[0]) for x in (u, v))
+    height, *widths = (frame.size(writer.dims(x)[0]) for x in (u, *right))
     share = share_of(frame, height, writer.width, part, parts)
-    b.call(writer.products.correlate, [*sides, outer, frame.word("batch"), width, height, *share,
-                                       b.inttoptr(frame.word("total", n), POINTER), scratch])
+    results = [b.inttoptr(frame.word(kind, group), POINTER) for kind in ("products", "sums")]
+    b.call(writer.products.correlate(len(right)), [*sides, outer, frame.word("batch"), *widths, height, *share, *results,
+                                                   scratch])
 
 
-def column_sum(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> None:
+def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
     """sum_batch(sum_t(e[t])): for each position the sum over the examples, added up; components are shared out."""
     b, lanes = frame.builder, frame.lanes
     bound, e = summand(n)
@@ -590,35 +626,16 @@ def column_sum(writer: Writer, frame: Frame, n: Node, scratch, part, parts) -> N
             def example_sum(k, before):
                 return before + value(writer, frame, e, at, k, j, mask)
 
-            return folded(frame, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
+            return folded(lanes, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
 
         if index is None:
             found = at_position(None)
         else:
             end = b.add(frame.word("extent", index), frame.number(1))
-            found = folded(frame, frame.number(1), end, lanes.constant(0), lambda k, before: before + at_position(k))
+            found = folded(lanes, frame.number(1), end, lanes.constant(0), lambda k, before: before + at_position(k))
         lanes.store(found, lanes.address(target, j), mask)
 
     loop(b, low, high, writer.width, components)
-
-
-def folded(frame: Frame, low, high, begin: Vector, step: Callable) -> Vector:
-    """step(high - 1, ... step(low, begin))"""
-    b = frame.builder
-    before, head, inside, after = b.block, *(b.function.append_basic_block(n) for n in ("fold", "next", "folded"))
-    b.branch(head)
-    b.position_at_end(head)
-    k, total = b.phi(I64), b.phi(begin.value.type)
-    k.add_incoming(low, before)
-    total.add_incoming(begin.value, before)
-    b.cbranch(b.icmp_signed("<", k, high), inside, after)
-    b.position_at_end(inside)
-    found = step(k, Vector(frame.lanes, total))
-    total.add_incoming(found.value, b.block)
-    k.add_incoming(b.add(k, frame.number(1)), b.block)
-    b.branch(head)
-    b.position_at_end(after)
-    return Vector(frame.lanes, total)
 
 
 def value(writer: Writer, frame: Frame, root: Node, at: dict, example, j, mask) -> Vector:
