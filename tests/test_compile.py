@@ -16,9 +16,10 @@ from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn import primitives as P
 from autograd_rnn.backpropagate import adjoint_of, backpropagate
 from autograd_rnn.bind import bind
-from autograd_rnn.compile import passes, program
+from autograd_rnn.compile import machine, passes
 from autograd_rnn.compile.passes import PASSES, optimised
-from autograd_rnn.compile.program import Compiled
+from autograd_rnn.compile.machine import Machine
+from autograd_rnn.compile.numpy_program import NumpyProgram
 from autograd_rnn.evaluate import evaluate
 from autograd_rnn.graph import node, rewrite
 from autograd_rnn.printing.text import equation, system_text
@@ -59,10 +60,14 @@ def gradients(cell: Cell, params, given, run):
     return backpropagate(bound, cell.outputs, cotangents, run)[1]
 
 
+BACKENDS = ["numpy", "llvm"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", CELLS)
-def test_compiled_is_the_reference(name):
+def test_compiled_is_the_reference(name, backend):
     cell = cell_of(name)
-    compiled = cell.compile()
+    compiled = cell.compile(backend=backend)
     for T, seed in ((5, 0), (1, 1), (2, 2)):
         params, given = problem(cell, T, seed)
         value, found = compiled.gradient(params, **given)
@@ -73,13 +78,15 @@ def test_compiled_is_the_reference(name):
         assert difference(dict(trace), dict(true_trace)) <= 1e-12
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", zoo)
-def test_single_precision_is_as_good_as_the_reference(name):
+def test_single_precision_is_as_good_as_the_reference(name, backend):
     cell = zoo[name]
     params, given = problem(cell, T=20)
     single = problem(cell, T=20, dtype=np.float32)
     true = cell.gradient(params, **given)[1]
-    ours, reference = cell.compile().gradient(single[0], **single[1])[1], cell.gradient(single[0], **single[1])[1]
+    ours = cell.compile(backend=backend).gradient(single[0], **single[1])[1]
+    reference = gradients(cell, *single, evaluate)
     assert all(g.dtype == np.float32 for n, g in ours.items())
     assert difference(ours, true) <= 20 * difference(reference, true) + 1e-6
 
@@ -88,17 +95,14 @@ def test_single_precision_is_as_good_as_the_reference(name):
 
 
 def through(chosen):
-    """An evaluator that compiles with some of the passes."""
-    def run(system, given, keep):
-        made = Compiled.__new__(Compiled)
-        before, program.optimised = program.optimised, lambda s, keep: optimised(s, chosen, keep)
-        try:
-            made.__init__(system, frozenset(keep))
-        finally:
-            program.optimised = before
-        return made(system, given, keep)
+    """An evaluator that compiles with some of the passes, to NumPy."""
+    return lambda system, given, keep: NumpyProgram(system, frozenset(keep), chosen)(system, given, keep)
 
-    return run
+
+def through_machine(chosen=machine.PASSES, threads=1):
+    """An evaluator that compiles with some of the passes, to machine code."""
+    return lambda system, given, keep: Machine(system, keep, given.dtype == np.float64, chosen)(
+        system, given, keep, threads)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "grid_untied", "bidirectional"])
@@ -111,6 +115,9 @@ def test_any_subset_of_passes_gives_the_same_numbers(name):
     subsets += [tuple(p for p, kept in zip(PASSES, rng.random(len(PASSES)) < 0.5) if kept) for _ in range(4)]
     for chosen in subsets:
         assert difference(gradients(cell, params, given, through(chosen)), true) <= 1e-12, chosen
+    for chosen in [*subsets, machine.PASSES]:
+        if passes.stack_gradients not in chosen or passes.name_exports in chosen:
+            assert difference(gradients(cell, params, given, through_machine(chosen)), true) <= 1e-12, chosen
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "charlm", "bahdanau"])
@@ -260,20 +267,23 @@ def test_report_tells_loops_from_what_is_time_parallel():
 # --- random systems ----------------------------------------------------------------------------------------------
 
 
-def compiled_system(seed: int) -> float:
+def compiled_system(seed: int, backend: str) -> float:
     """The largest difference between compiled and reference over a generated system."""
     cell = Cell(generated.system(seed))
     params, given = problem(cell, T=4, seed=seed)
-    return difference(cell.compile().gradient(params, **given)[1], cell.gradient(params, **given)[1])
+    found = cell.compile(backend=backend).gradient(params, **given)[1]
+    return difference(found, gradients(cell, params, given, evaluate))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seed", range(30))
-def test_generated_systems(seed):
-    assert compiled_system(seed) <= 1e-12
+def test_generated_systems(seed, backend):
+    assert compiled_system(seed, backend) <= 1e-12
 
 
 @pytest.mark.long
-def test_five_hundred_generated_systems():
-    found = [compiled_system(seed) for seed in range(500)]
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_five_hundred_generated_systems(backend):
+    found = [compiled_system(seed, backend) for seed in range(500)]
     print(f"{len(found)} systems, worst {max(found):.1e}")
     assert max(found) <= 1e-12

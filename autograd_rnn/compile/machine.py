@@ -20,12 +20,23 @@ from ..order import Loop, contraction, operands
 from ..shapes import carry_over
 from .native import Code, cores, registers, share
 from .partition import Overwritten, Partition
-from .passes import gate_values, name_concats, name_exports, optimised, stack_gradients, stack_products, stack_sums
-from .passes import split_rows
+from .passes import (
+    Pass,
+    gate_values,
+    name_concats,
+    name_exports,
+    optimised,
+    split_rows,
+    stack_gradients,
+    stack_products,
+    stack_sums,
+)
 from .stages import Place, Together, Writer, pack, phase, riders, together, totals, weight
 
 PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
+ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
 ALIGN = 64  # bytes; a vector that crosses a line of the cache takes two loads
+SHAPES = 4  # lengths and batches whose memory is kept for the next run
 BLOCK = 128  # rows of time-parallel work that are taken at once, so that what they make is still in cache
 
 
@@ -35,8 +46,8 @@ class Machine:
     keep: the names whose arrays are wanted, and of each whether at all positions or only at an end.
     """
 
-    def __init__(self, system: System, keep: Mapping[str, bool], double: bool):
-        self.system, self.keep = optimised(system, PASSES, keep), keep
+    def __init__(self, system: System, keep: Mapping[str, bool], double: bool, passes: Iterable[Pass] = PASSES):
+        self.system, self.keep = optimised(system, passes, keep), keep
         self.bytes = 8 if double else 4
         vector, rows = registers()
         apart: set[str] = set()
@@ -109,10 +120,16 @@ class Machine:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
         run = Arrays(own, replace(given, sizes=self.sizes[key]))
         shape = (key, tuple(given.extents.items()), given.batch)
-        waiting = self.spaces.setdefault(shape, [])
-        space = waiting.pop() if waiting else Space(self, run.given)
+        waiting = self.spaces.pop(shape, [])
+        self.spaces[shape] = waiting
+        while len(self.spaces) > SHAPES:
+            self.spaces.pop(next(iter(self.spaces)))
+        try:
+            space = waiting.pop()
+        except IndexError:  # none is free
+            space = Space(self, run.given)
         lease = space.lease(waiting)
-        space.run(run, lease, threads or cores())
+        space.run(run, lease, space.threads(threads or cores()))
         rest = Arrays(system, given)  # what is only handed on
         return {n: run.store(n) if n in own.axes else rest.store(n) for n in keep}
 
@@ -123,6 +140,15 @@ def _steps(s) -> Iterable:
             yield from _steps(x)
     else:
         yield s
+
+
+class Lease:
+    """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "memory")
+
+    def __init__(self, memory: np.ndarray):
+        self.memory, self.__array_interface__ = memory, memory.__array_interface__
 
 
 class Space:
@@ -295,13 +321,17 @@ class Space:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def lease(self, waiting: list[Space]) -> memoryview:
-        """The memory for one run; when the last array made from it is gone, the space waits for the next."""
-        lease = memoryview(self.memory)
-        self.returned = weakref.ref(lease, lambda _: waiting.append(self))
-        return lease
+    def threads(self, most: int) -> int:
+        """How many threads the work is worth."""
+        return most if self.total > ALONE else 1
 
-    def run(self, run: Arrays, lease: memoryview, threads: int) -> None:
+    def lease(self, waiting: list[Space]) -> np.ndarray:
+        """The memory for one run; when the last array made from it is gone, the space waits for the next."""
+        lease = Lease(self.memory)
+        self.returned = weakref.ref(lease, lambda _: waiting.append(self))
+        return np.asarray(lease)
+
+    def run(self, run: Arrays, lease: np.ndarray, threads: int) -> None:
         machine, given = self.machine, run.given
         for edge in self.borders:
             edge.fill(0)
@@ -332,7 +362,7 @@ class Space:
 
                 share(work, parts)
 
-    def variables(self, run: Arrays, lease: memoryview) -> None:
+    def variables(self, run: Arrays, lease: np.ndarray) -> None:
         """The arrays of the variables that lie in the memory, with the ends that are given."""
         stores = run.stores
         for n in self.arrays:
@@ -347,7 +377,7 @@ class Space:
         for n, (whole, inside) in self.parts.items():
             stores[n] = stores[whole][..., inside]
 
-    def values(self, run: Arrays, lease: memoryview) -> dict[Node, np.ndarray]:
+    def values(self, run: Arrays, lease: np.ndarray) -> dict[Node, np.ndarray]:
         """The arrays of values that lie in the memory, for results and the reference's steps."""
         values = {n: np.asarray(n.params[0], run.real) for n in self.machine.partition.plan.constants}
         for key in self.layout:

@@ -10,20 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
 
 @cache
-def _target() -> tuple[Any, str]:
-    """This processor as LLVM knows it, and its description."""
+def _processor() -> tuple[str, str]:
+    """This processor's name and features, as LLVM knows them."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
-    return machine, f"{name} {features}"
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def _target():
+    """A target of this processor; an engine owns the one it is made with."""
+    name, features = _processor()
+    return llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
 @cache
@@ -48,16 +51,15 @@ class Code:
     """The functions of a module by name, each `(context, scratch, first, last)` over addresses and whole numbers."""
 
     def __init__(self, module, names: Sequence[str]):
-        machine, description = _target()
         text = str(module)
-        key = sha256(f"{llvmlite.__version__} {llvm.llvm_version_info} {description}\n{text}".encode()).hexdigest()
+        key = sha256(f"{llvmlite.__version__} {llvm.llvm_version_info} {_processor()}\n{text}".encode()).hexdigest()
         path = folder() / f"{key}.o"
         try:
             binary = path.read_bytes()
         except OSError:
-            binary = _assembled(text, machine)
+            binary = _assembled(text, _target())
             _keep(path, binary)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
         self._engine.finalize_object()
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)  # a foreign call gives the interpreter's lock away

@@ -27,6 +27,8 @@ from ..evaluate import plan
 from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
 from ..order import Loop, contraction, operands
 
+Pass = Callable[[System], System]
+
 rows = Primitive("rows", lambda *x: np.concatenate(x, axis=-2), shape="(m n)* -> (m n)",
                  numpy="np.concatenate(({all}), axis=-2)")
 split_rows = Primitive("split_rows", lambda g, *x: P.split.value(g.swapaxes(-1, -2), *x).swapaxes(-1, -2),
@@ -262,7 +264,7 @@ def live(system: System, keep: Iterable[str] | None) -> System:
     return system.keeping(eq for eq in system.equations if eq.name in wanted)
 
 
-def optimised(system: System, passes: Iterable[Callable[[System], System]] = PASSES,
+def optimised(system: System, passes: Iterable[Pass] = PASSES,
               keep: Iterable[str] | None = None) -> System:
     """The system after these passes, in order; one that would make equations wait for each other is left out.
 

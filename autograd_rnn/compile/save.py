@@ -1,0 +1,97 @@
+"""A program as a file that needs nothing but NumPy: its module with a front door that takes arrays by name."""
+
+from __future__ import annotations
+
+from ..adjoint import Derived
+from ..equations import System
+from ..errors import CellError
+from ..printing.text import equation
+from .numpy_program import NumpyProgram
+
+_LOADER = '''
+
+def bordered(values, name, axes, shape, dtype, fill):
+    """An array with one position more at both ends of each index, and what is given in its place."""
+    if not axes:
+        return np.asarray(values[name], dtype) if name in values else None
+    array = np.full(shape, fill, dtype)
+    if name in values:
+        array[(slice(1, -1),) * axes] = values[name]
+    return array
+
+
+def gradient(values):
+    """Every gradient by name, from parameters, inputs and cotangents by name: {given}.
+
+    Sequences are (T, batch, size). A value just outside is given by its position, like "h[0]".
+    """
+    dtype = np.result_type(*(np.asarray(values[n]) for n in {floats}))
+{sizes}
+    arrays = [
+{arrays}
+    ]
+    for key, position in {ends}:
+        if key in values:
+            arrays[position[0]][position[1]] = values[key]
+    with np.errstate(all="ignore"):
+        found = run(arrays, {extents}, {all_sizes}, batch, dtype, {{}})
+    return {{
+{results}
+    }}
+'''
+
+
+def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Derived) -> str:
+    """The program's module with a front door: shapes from the arrays given, gradients by name."""
+    system, w = made.system, made.writer
+    given = [n for n in system.given if n in w.stores]
+    wholes = {whole: parts for whole, parts, *_ in system.inferred.sums}
+
+    def size(d) -> str:
+        """A size by its slot, or as the sum of its parts."""
+        if d in wholes and d not in w.sizes:
+            return " + ".join(map(size, wholes[d]))
+        return w.size(d)
+
+    known: dict[str, str] = {}
+    for n in given:
+        dims = [w.extent(i) for i in system.axes[n]] + ["batch"] * (n in system.per_example)
+        dims += [size(d) for d in system.shapes[n]]
+        for k, d in enumerate(dims):
+            if d.isidentifier():
+                known.setdefault(d, f"    {d} = np.shape(values[{n!r}])[{k}]")
+    known.setdefault("batch", "    batch = 1")
+    rows = []
+    for n in w.stores:
+        axes = len(system.axes[n])
+        shape = [f"{w.extent(i)} + 2" for i in system.axes[n]] + ["batch"] * (n in system.per_example)
+        shape += [size(d) for d in system.shapes[n]]
+        of_class = system.roles[n] == "class"
+        rows.append(f"        bordered(values, {n!r}, {axes}, ({''.join(s + ', ' for s in shape)}), "
+                    f"{'np.int64' if of_class else 'dtype'}, {-1 if of_class else 0}),")
+    for d, slot in w.sizes.items():
+        if d in wholes and slot not in known:
+            known[slot] = f"    {slot} = " + " + ".join(map(size, wholes[d]))
+    missing = [d for d in (*w.sizes.values(), *(w.extent(i) for i in system.indices)) if d not in known]
+    if missing:
+        raise CellError("No array of this cell tells all its sizes, so that a file cannot know them.",
+                        remedy="Declare an input that has them.")
+    slots, found = {n: k for k, n in enumerate(w.stores)}, {n: k for k, n in enumerate(w.results)}
+    ends = []
+    for n, at in ((n, end) for n, end in system_.beginnings if n in slots):
+        axis = system.axes[n].index(at.index)
+        where = tuple(slice(1, -1) if k != axis else (0 if at.base == "1" else -1) for k in range(len(system.axes[n])))
+        ends.append((f"{n}[{at}]", (slots[n], where)))
+    results = []
+    for n in system_.having("parameter", "input"):
+        adjoint = derived.names.get(n)
+        if adjoint in found:
+            inner = f"[{', '.join(['1:-1'] * len(system.axes[n]))}]" if system.axes[n] else ""
+            results.append(f"        {n!r}: found[{found[adjoint]}]{inner},")
+    loader = _LOADER.format(
+        given=", ".join(given), floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
+        sizes="\n".join(known.values()), arrays="\n".join(rows), ends=ends, results="\n".join(results),
+        extents=f"[{', '.join(w.extent(i) for i in system.indices)}]", all_sizes=f"[{', '.join(w.sizes.values())}]")
+    head = '"""' + f"{name or 'A cell'}: forward and backward, in NumPy alone.\n\n" + "\n".join(
+        f"    {equation(eq)}" for eq in derived.forward.equations) + '\n"""\n\n'
+    return head.replace("\\", "") + made.source + loader
