@@ -16,10 +16,11 @@ from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn import primitives as P
 from autograd_rnn.backpropagate import adjoint_of, backpropagate
 from autograd_rnn.bind import bind
-from autograd_rnn.compile import machine, passes
-from autograd_rnn.compile.passes import PASSES, optimised
-from autograd_rnn.compile.machine import Machine
+from autograd_rnn.compile import passes
+from autograd_rnn.compile.llvm import machine
+from autograd_rnn.compile.llvm.machine import Machine
 from autograd_rnn.compile.numpy_program import NumpyProgram
+from autograd_rnn.compile.passes import PASSES
 from autograd_rnn.evaluate import evaluate
 from autograd_rnn.graph import node, rewrite
 from autograd_rnn.printing.text import equation, system_text

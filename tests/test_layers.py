@@ -21,6 +21,8 @@ LAYERS = [
     "learn", "__init__", "__main__",
 ]
 
+OPTIONAL = {"compile.llvm.machine"}  # what is built on an extra
+
 
 def layer(module: str) -> int:
     return LAYERS.index(module.split(".")[0])
@@ -55,7 +57,7 @@ def test_imports_go_one_way(path):
             continue  # a name imported from the package itself
         same_folder = own[0] == name
         assert same_folder or layer(name) < layer(own[0]), f"{path.name}:{line} imports {module}, which lies below it"
-        assert top, f"{path.name}:{line} hides an import of {module} inside a function"
+        assert top or module in OPTIONAL, f"{path.name}:{line} hides an import of {module} inside a function"
 
 
 def test_every_file_has_its_layer_and_its_docstring():
@@ -66,7 +68,7 @@ def test_every_file_has_its_layer_and_its_docstring():
 
 
 def test_heavy_packages_are_imported_on_use():
-    code = "import sys, autograd_rnn; print([m for m in ('sympy', 'networkx', 'numba', 'tqdm') if m in sys.modules])"
+    code = "import sys, autograd_rnn; print([m for m in ('sympy', 'networkx', 'llvmlite', 'tqdm') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -31,7 +31,7 @@ Pass = Callable[[System], System]
 
 rows = Primitive("rows", lambda *x: np.concatenate(x, axis=-2), shape="(m n)* -> (m n)",
                  numpy="np.concatenate(({all}), axis=-2)")
-split_rows = Primitive("split_rows", lambda g, *x: P.split.value(g.swapaxes(-1, -2), *x).swapaxes(-1, -2),
+split_rows = Primitive("split_rows", lambda g, *x: P._split(g.swapaxes(-1, -2), *x).swapaxes(-1, -2),
                        shape="(m n), (m n)* -> (m n)", shape_only=tuple(range(1, 64)), statics=1)
 
 

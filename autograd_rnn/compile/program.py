@@ -83,7 +83,7 @@ def program_of(system: System, keep: Iterable[str] | None) -> NumpyProgram:
 
 
 def machine_of(system: System, keep: Mapping[str, bool], double: bool):
-    from .machine import Machine  # llvmlite comes with an extra
+    from .llvm.machine import Machine  # needs an extra
 
     machines = system.__dict__.setdefault("_machines", {})
     key = frozenset(keep.items()), double

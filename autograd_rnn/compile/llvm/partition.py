@@ -12,14 +12,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import primitives as P
-from ..adjoint import holders
-from ..equations import BATCH, Equation, System
-from ..evaluate import plan
-from ..graph import LEAVES, READ, Node, Position, option
-from ..order import Loop, contraction, operands, reach
-from .passes import split_rows
-from .stages import Chain, Place, Rows, Writer, native, summand, summed, weight
+from ... import primitives as P
+from ...adjoint import holders
+from ...equations import BATCH, Equation, System
+from ...evaluate import plan
+from ...graph import LEAVES, READ, Node, Position, option
+from ...order import Loop, contraction, operands, reach
+from ..passes import split_rows
+from .places import Place, Writer
+from .rows import Chain, Rows, native, weight
+from .totals import summed
 
 VIEWS = (P.split, P.slice)
 
@@ -40,7 +42,7 @@ class Item:
 
 
 class Partition:
-    """What a system's program does, in order: `phases`, of chains, nodes to sum, results, or a step of the reference."""
+    """What a system's program does, in order: chains, nodes to sum, results, steps of the reference."""
 
     def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, apart: Iterable[str] = ()):
         """keep: the names that are wanted, and whether at all positions or only at an end; apart: names that do not
@@ -52,7 +54,7 @@ class Partition:
         self.home: dict[Any, int] = {}
         for k, group in enumerate(self.groups):
             for item in group:
-                self.home.update((s, k) for step in item.steps for s in _flat(step))
+                self.home.update((s, k) for step in item.steps for s in steps_of(step))
         self.kinds = [group[0].kind for group in self.groups]
         self.chains = self.chained()
         self.store()
@@ -63,10 +65,11 @@ class Partition:
 
     def items(self) -> list[Item]:
         kinds: dict[Any, str] = {s: self.kind(s) for s in self.plan.order}
-        owner = {inner: s for s in self.plan.order if isinstance(s, Loop) for inner in _flat(s)}
+        owner = {inner: s for s in self.plan.order if isinstance(s, Loop) for inner in steps_of(s)}
         moved: dict[Any, list] = {}
+        home: Any
         for s in reversed(self.plan.order):  # what only feeds one loop, or one sum, goes into it
-            if isinstance(s, Node) and (kinds[s] == "rows" and s.op not in (P.matmul, P.concat) or s.op is P.sum):
+            if isinstance(s, Node) and ((kinds[s] == "rows" and s.op not in (P.matmul, P.concat)) or s.op is P.sum):
                 homes = {owner.get(c, c) for c in self.users(s)}
                 home = next(iter(homes)) if len(homes) == 1 else None
                 inner = isinstance(home, Loop) and kinds[home] == "rows" and self.system.free(s) <= {home.index, BATCH}
@@ -84,7 +87,7 @@ class Partition:
             if s in owner or kinds[s] == "leaf":
                 continue
             if isinstance(s, Loop):
-                steps = [*moved.get(s, ()), *_flat(s)] if kinds[s] == "rows" else [s]
+                steps = [*moved.get(s, ()), *steps_of(s)] if kinds[s] == "rows" else [s]
                 items.append(Item(kinds[s], steps, s.index, s))
             else:
                 free = s.free if isinstance(s, Equation) else self.system.free(s) - {BATCH}
@@ -94,7 +97,7 @@ class Partition:
     def kind(self, s) -> str:
         if isinstance(s, Loop):
             body = all(self.written(x, (s.index,)) if isinstance(x, Equation) else native(self.writer, x, (s.index,))
-                       for x in _flat(s))
+                       for x in steps_of(s))
             return "rows" if body and not any(isinstance(x, Loop) for x in s.body) else "reference"
         if isinstance(s, Equation):
             if self.result(s):
@@ -106,8 +109,9 @@ class Partition:
 
     def looked_at(self, n: Node) -> bool:
         """What has no values of its own: leaves, parts of a value, weights as they are packed."""
-        return n.op in LEAVES or weight(n) is not None or n.op in VIEWS and native(self.writer, n, ()) or (
-            n.op in (P.split, split_rows) and self.totalled(n))
+        if (n.op in VIEWS and native(self.writer, n, ())) or (n.op in (P.split, split_rows) and self.totalled(n)):
+            return True
+        return n.op in LEAVES or bool(weight(n)[1])
 
     def totalled(self, n: Node) -> bool:
         """Whether a value is a sum over all rows, or a part of one."""
@@ -134,16 +138,17 @@ class Partition:
         """What reads a node's value, through what is only looked at."""
         found = []
         for c in self.consumers.get(n, ()):
-            found += self.users(c) if isinstance(c, Node) and c.op in (*VIEWS, split_rows) and self.looked_at(c) else [c]
+            through = isinstance(c, Node) and c.op in (*VIEWS, split_rows) and self.looked_at(c)
+            found += self.users(c) if through else [c]
         return found
 
     # --- order -------------------------------------------------------------------------------------------------------
 
     def ordered(self, items: list[Item]) -> list[Item]:
-        makers = {s: item for item in items for step in item.steps for s in _flat(step)}
+        makers = {s: item for item in items for step in item.steps for s in steps_of(step)}
         for item in items:
             for step in item.steps:
-                for s in _flat(step):
+                for s in steps_of(step):
                     for n in self.reached(s, makers):
                         if n.op is READ:
                             item.needs |= {makers[eq] for eq in self.system.definitions.get(n.params[0], ())
@@ -151,7 +156,8 @@ class Partition:
                         elif n in makers:
                             item.needs.add(makers[n])
             item.needs.discard(item)
-        left, done, found, over = list(items), set(), [], None
+        left, found, over = list(items), [], None
+        done: set[Item] = set()
         rank = {"rows": 0, "totals": 1, "result": 2, "reference": 3}
         while left:
             ready = [k for k, item in enumerate(left) if item.needs <= done]
@@ -190,10 +196,10 @@ class Partition:
 
     def beside(self, item: Item, earlier: list[Item], sign: int) -> bool:
         """Whether all that an item reads of earlier ones stands at the same position, or before it in order of sign."""
-        names = {s.name for other in earlier for step in other.steps for s in _flat(step) if isinstance(s, Equation)}
-        makers = {s: other for other in earlier for step in other.steps for s in _flat(step)}
+        names = {s.name for other in earlier for step in other.steps for s in steps_of(step) if isinstance(s, Equation)}
+        makers = {s: other for other in earlier for step in other.steps for s in steps_of(step)}
         for step in item.steps:
-            for s in _flat(step):
+            for s in steps_of(step):
                 for n in self.reached(s, makers):
                     if n.op is READ and n.params[0] in names and not all(
                             p.base == "i" and (p.offset == 0 or p.offset * sign < 0) for p in n.params[1]):
@@ -210,8 +216,9 @@ class Partition:
             over, sign = group[0].over, group[0].loop.sign if group[0].loop else None
             chain = chains.get(k - 1)
             together = chain.sign if chain and chain.sign else sign
-            if chain is None or over is None or chain.over != over or (chain.sign and sign not in (None, chain.sign)) or (
-                    not all(self.beside(item, before, together or 0) for item in group)):
+            against = chain is not None and chain.sign is not None and sign not in (None, chain.sign)
+            if chain is None or over is None or chain.over != over or against or not all(
+                    self.beside(item, before, together or 0) for item in group):
                 chain, before = Chain(over, sign), []
             chain.sign = chain.sign or sign
             chains[k] = chain
@@ -245,8 +252,8 @@ class Partition:
                     self.lies(a, eq, eq.value.args[:k], lone, held)
         for eq in wholes:  # a shorter run of the same parts
             names = [self.variable(a, eq, held) for a in eq.value.args]
-            where = [self.writer.parts.get(n) for n in names if n]
-            if eq.name not in self.writer.parts and len(where) == len(names) and all(where) and not any(
+            where = [self.writer.parts[n] for n in names if n in self.writer.parts]
+            if eq.name not in self.writer.parts and len(where) == len(names) and not any(
                     whole == eq.name for whole, _ in self.writer.parts.values()) and all(
                     w[0] == where[0][0] and w[1] == where[0][1] + tuple(
                         d for a in eq.value.args[:k] for d in self.writer.dims(a)) for k, w in enumerate(where)):
@@ -284,8 +291,8 @@ class Partition:
                 continue
             if len(system.delayed.get(name, ())) > 1:
                 continue
-            if all(n.params[1] == (last,) and self.later(n, home) or n.params[1] == (before,) and all(
-                    self.home.get(c) == home for c in self.users(n)) for n in reads):
+            if all((n.params[1] == (last,) and self.later(n, home)) or (n.params[1] == (before,) and all(
+                    self.home.get(c) == home for c in self.users(n))) for n in reads):
                 self.writer.resting[name] = loop.index
 
     def later(self, n: Node, home: int) -> bool:
@@ -343,12 +350,10 @@ class Overwritten(Exception):
     """Names that cannot rest, because a later pass reads what an earlier one replaces."""
 
 
-def _flat(s) -> Iterable:
+def steps_of(s) -> Iterable:
+    """The operations and equations of a step of the schedule."""
     if isinstance(s, Loop):
         for x in s.body:
-            yield from _flat(x)
+            yield from steps_of(x)
     else:
         yield s
-
-
-__all__ = ["VIEWS", "Overwritten", "Partition", "summand"]

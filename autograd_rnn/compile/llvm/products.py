@@ -4,9 +4,9 @@
     product     rows of a times panels     ->  rows of c, a row padded to whole panels
     correlate   sum over rows of u v'      ->  c, both sides packed block by block of rows
 
-In the innermost loop a block of `ROWS` x P sums stays in registers (Goto and van de Geijn 2008): each k adds a number of
-each row times a piece of the panel. A sum runs over k in order whatever rows stand beside it, so that how the rows are
-divided among threads changes no bit.
+In the innermost loop a block of sums stays in registers (Goto and van de Geijn 2008): each k adds a number of each row
+times a piece of the panel. A sum runs over k in order whatever rows stand beside it, so that how the rows are divided
+among threads changes no bit.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Products:
                 loop(b, n(0), count, 1, locate)
 
                 def pack_row(k):
-                    for (v, _, _), table, width, start, end in zip(matrices[1:], tables[1:], widths, starts, starts[1:]):
+                    for (v, *_), table, width, start, end in zip(matrices[1:], tables[1:], widths, starts, starts[1:]):
                         source = x.address(v, offset(table, k))
 
                         def piece(j, source=source, width=width, start=start):

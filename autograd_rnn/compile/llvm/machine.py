@@ -1,0 +1,131 @@
+"""A system as machine code: stages over rows, sums over rows, and steps of the reference where no stage will do.
+
+    system -> passes -> partition -> LLVM functions; a run: arrays -> addresses in the context -> functions in turn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...arrays import Arrays, Given
+from ...equations import Equation, System
+from ...graph import Node
+from ...order import contraction, operands
+from ...shapes import carry_over
+from ..passes import (
+    Pass,
+    gate_values,
+    name_concats,
+    name_exports,
+    optimised,
+    stack_gradients,
+    stack_products,
+    stack_sums,
+)
+from .native import Code, cores, registers
+from .partition import Overwritten, Partition, steps_of
+from .places import Writer
+from .rows import pack, phase, weight
+from .space import Space
+from .totals import Together, riders, together, totals
+
+PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
+SHAPES = 4  # lengths and batches whose memory is kept for the next run
+
+
+class Machine:
+    """A system as functions for one float type.
+
+    keep: the names whose arrays are wanted, and of each whether at all positions or only at an end.
+    """
+
+    def __init__(self, system: System, keep: Mapping[str, bool], double: bool, passes: Iterable[Pass] = PASSES):
+        self.system, self.keep = optimised(system, passes, keep), keep
+        self.bytes = 8 if double else 4
+        vector, rows = registers()
+        apart: set[str] = set()
+        while True:
+            self.writer = Writer(self.system, double, vector // self.bytes, rows)
+            self.partition = Partition(self.system, keep, self.writer, apart)
+            try:
+                phases = self.partition.phases()
+                break
+            except Overwritten as lost:
+                apart |= lost.args[0]
+        self.riders: dict[Node, tuple[Together, tuple]] = {}  # column sums that a product makes beside its own
+        self.steps = list(self.written(phases))
+        self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
+        self.made = {s for kind, x in phases if kind == "reference" for s in steps_of(x)}  # by the reference
+        self.spaces: dict[tuple, list[Space]] = {}
+        self.sizes: dict[tuple, dict[str, int]] = {}
+
+    def written(self, phases: Iterable[tuple[str, Any]]):
+        """The steps of a run: names of functions, over examples or parts; results; the reference's functions."""
+        packed: set[Node] = set()
+        phases = list(phases)
+        weights = {id(x): [n.args[0] for chain in x for stage in chain.stages for n in stage.passes
+                           if isinstance(n, Node)] for kind, x in phases if kind == "rows"}
+        given = [n for ns in weights.values() for n in ns
+                 if all(self.system.roles[m.params[0]] in ("parameter", "const") for m in weight(n)[1])]
+        if given:
+            packed.update(given)
+            yield "parts", pack(self.writer, list(dict.fromkeys(given)))
+        for kind, x in phases:
+            if kind == "rows":
+                new = [n for n in dict.fromkeys(weights[id(x)]) if n not in packed]
+                if new:
+                    packed.update(new)
+                    yield "parts", pack(self.writer, new)
+                if any(chain.stages for chain in x):
+                    yield "rows", phase(self.writer, x)
+            elif kind == "totals":
+                products = together(x)
+                sums = [n for n in x if not contraction(n)]
+                found = riders(self.writer, products, sums)
+                self.riders.update(found)
+                yield "parts", totals(self.writer, products, [n for n in sums if n not in found])
+            elif kind == "results":
+                yield from (("result", eq) for eq in x)
+            else:
+                yield "reference", self.reference(x)
+
+    def reference(self, step) -> list:
+        """The reference's own functions for a step, and before it for what it only looks at."""
+        plan = self.partition.plan
+        inner = set(steps_of(step))
+        before: list[Node] = []
+        stack = list({n for s in inner for n in ([s.value] if isinstance(s, Equation) else operands(s))} - inner)
+        while stack:
+            n = stack.pop()
+            if n.op.name != "const" and self.partition.looked_at(n):
+                if n in before:
+                    before.remove(n)
+                before.insert(0, n)
+                stack.extend(operands(n))
+        return [plan.step(n, ()) for n in [*before, step]]
+
+    def __call__(self, system: System, given: Given, keep: Iterable[str], threads: int | None = None
+                 ) -> dict[str, np.ndarray]:
+        """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""
+        own = self.system
+        key = tuple(sorted(given.sizes.items()))
+        if key not in self.sizes:
+            self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
+        run = Arrays(own, replace(given, sizes=self.sizes[key]))
+        shape = (key, tuple(given.extents.items()), given.batch)
+        waiting = self.spaces.pop(shape, [])
+        self.spaces[shape] = waiting
+        while len(self.spaces) > SHAPES:
+            self.spaces.pop(next(iter(self.spaces)))
+        try:
+            space = waiting.pop()
+        except IndexError:  # none is free
+            space = Space(self, run.given)
+        lease = space.lease(waiting)
+        space.run(run, lease, space.threads(threads or cores()))
+        rest = Arrays(system, given)  # what is only handed on
+        return {n: run.store(n) if n in own.axes else rest.store(n) for n in keep}

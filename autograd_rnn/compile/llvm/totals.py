@@ -1,0 +1,159 @@
+"""Sums over all rows: products of two sides, and column sums, each shared out by the part of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ... import primitives as P
+from ...equations import BATCH
+from ...graph import CONST, EXTENT, INDEX, READ, Node, option, topological
+from ...order import contraction, operands
+from .lanes import POINTER, Vector, folded, loop
+from .places import Frame, Writer, computed, counted, start
+from .rows import native
+
+Together = tuple[Node, ...]  # products over all rows with the same left side
+
+
+def together(nodes: Iterable[Node]) -> list[Together]:
+    """sum(outer(u, v)), sum(outer(u, w)): products that share a side, which is then read once."""
+    groups: dict[tuple, list[Node]] = {}
+    for n in nodes:
+        fused = contraction(n)
+        if fused:
+            groups.setdefault((frozenset(fused[0]), fused[1]), []).append(n)
+    return [tuple(group) for group in groups.values()]
+
+
+def riders(writer: Writer, products: Iterable[Together], nodes: Iterable[Node]) -> dict[Node, tuple[Together, tuple]]:
+    """Column sums of what some of the products read anyway: these products, and the sizes before the columns."""
+    found, whole = {}, {}
+    for group in products:
+        bound, u, _ = contraction(group[0])  # type: ignore[misc]
+        spot = writer.locate(u)
+        if not spot.skipped and spot.place.kind == "store" and (
+                writer.system.shapes[spot.place.of] == writer.dims(u)):  # type: ignore[index]
+            whole[spot.place, spot.at, frozenset(bound)] = group
+    for n in nodes:
+        bound, e = summand(n)
+        if in_memory(writer, e) and len(writer.dims(e)) == 1:
+            spot = writer.locate(e)
+            key = (spot.place, spot.at, frozenset(bound))
+            if key in whole:
+                found[n] = whole[key], spot.skipped
+    return found
+
+
+def totals(writer: Writer, products: Iterable[Together], sums: Iterable[Node]) -> str:
+    """The name of a function that does its share of sums over all rows."""
+    def write(frame, scratch, part, parts):
+        for group in products:
+            correlation(writer, frame, group, scratch, part, parts)
+        for n in sums:
+            column_sum(writer, frame, n, part, parts)
+
+    return writer.function(write).name
+
+
+def share_of(frame: Frame, count, step: int, part, parts) -> tuple:
+    """From and to, in steps, of one share of a count."""
+    b, n = frame.builder, frame.number
+    steps = b.sdiv(b.add(count, n(step - 1)), n(step))
+    return tuple(b.mul(b.sdiv(b.mul(steps, k), parts), n(step)) for k in (part, b.add(part, n(1))))
+
+
+def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts) -> None:
+    """sum_batch(sum_t(outer(u[t], v[t]))) as one product over all rows; rows of the result are shared out."""
+    b = frame.builder
+    bound, u, _ = contraction(group[0])  # type: ignore[misc]
+    index = next((i for i in bound if i != BATCH), None)
+    right = [contraction(n)[2] for n in group]  # type: ignore[index]
+    sides: list = []
+    for side in (u, *right):
+        spot = writer.locate(side)
+        stride = frame.word("stride", spot.place, index) if index in spot.place.axes else frame.number(0)
+        sides += [start(frame, spot, {index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
+    outer = frame.word("extent", index) if index else frame.number(1)
+    height, *widths = (frame.size(writer.dims(x)[0]) for x in (u, *right))
+    share = share_of(frame, height, writer.width, part, parts)
+    results = [b.inttoptr(frame.word(kind, group), POINTER) for kind in ("products", "sums")]
+    arguments = [*sides, outer, frame.word("batch"), *widths, height, *share, *results, scratch]
+    b.call(writer.products.correlate(len(right)), arguments)
+
+
+def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
+    """sum_batch(sum_t(e[t])): for each position the sum over the examples, added up; components are shared out."""
+    b, lanes = frame.builder, frame.lanes
+    bound, e = summand(n)
+    index = next((i for i in bound if i != BATCH), None)
+    count = frame.product(writer.dims(n))
+    target = b.inttoptr(frame.word("total", n), POINTER)
+    low, high = share_of(frame, count, writer.width, part, parts)
+    high = b.select(b.icmp_signed("<", high, count), high, count)
+
+    def components(j):
+        rest = b.sub(high, j)
+        mask = lanes.first(rest)
+
+        def at_position(position):
+            at = {index: position}
+
+            def example_sum(k, before):
+                return before + value(writer, frame, e, at, k, j, mask)
+
+            return folded(lanes, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
+
+        if index is None:
+            found = at_position(None)
+        else:
+            end = b.add(frame.word("extent", index), frame.number(1))
+            found = folded(lanes, frame.number(1), end, lanes.constant(0), lambda k, before: before + at_position(k))
+        lanes.store(found, lanes.address(target, j), mask)
+
+    loop(b, low, high, writer.width, components)
+
+
+def value(writer: Writer, frame: Frame, root: Node, at: dict, example, j, mask) -> Vector:
+    """A pointwise expression of values that lie in memory, at one place."""
+    lanes, b = frame.lanes, frame.builder
+    made: dict[Node, Vector] = {}
+    for n in topological([root], lambda n: () if in_memory(writer, n) else operands(n)):
+        if n.op is CONST:
+            made[n] = lanes.constant(n.params[0])
+        elif n.op is INDEX or n.op is EXTENT:
+            made[n] = counted(frame, n, at)
+        elif in_memory(writer, n):
+            spot = writer.locate(n)
+            pointer = start(frame, spot, at)
+            if spot.place.batched:
+                pointer = lanes.address(pointer, b.mul(example, frame.word("stride", spot.place, BATCH)))
+            made[n] = lanes.load(lanes.address(pointer, j), mask) if writer.dims(n) else lanes.load_one(pointer)
+        else:
+            made[n] = computed(lanes, n, [made[a] for a in operands(n)])
+    return made[root]
+
+
+def in_memory(writer: Writer, n: Node) -> bool:
+    return n.op in (READ, P.split, P.slice) or n in writer.outside
+
+
+def summand(n: Node) -> tuple[tuple[str, ...], Node]:
+    """sum_batch(sum_t(e)) as what is bound, and e."""
+    bound: list[str] = []
+    while n.op is P.sum and option(n) is not None:
+        bound.append(option(n))
+        n = n.args[0]
+    return tuple(bound), n
+
+
+def summed(writer: Writer, n: Node) -> bool:
+    """Whether a node is a sum over all rows: of products of two vectors, or of what rows can make."""
+    system, fused = writer.system, contraction(n)
+    bound, e = (fused[0], fused[1]) if fused else summand(n)
+    if BATCH not in bound or len(bound) > 2 or system.free(n):
+        return False
+    if fused:
+        return all(system.rank(x) == 1 and system.free(x) == set(bound) and x.op not in (INDEX, EXTENT, CONST)
+                   for x in fused[1:])
+    return e.op not in (INDEX, EXTENT, CONST) and system.free(e) == set(bound) and (
+        e.op is READ or native(writer, e, ())) and e.op not in (P.matmul, P.concat)
