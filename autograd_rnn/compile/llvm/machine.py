@@ -13,7 +13,7 @@ import numpy as np
 
 from ...arrays import Arrays, Given
 from ...equations import Equation, System
-from ...graph import Node
+from ...graph import READ, Node
 from ...order import contraction, operands
 from ...shapes import carry_over
 from ..passes import (
@@ -67,10 +67,11 @@ class Machine:
         """The steps of a run: names of functions, over examples or parts; results; the reference's functions."""
         packed: set[Node] = set()
         phases = list(phases)
-        weights = {id(x): [n.args[0] for chain in x for stage in chain.stages for n in stage.passes
-                           if isinstance(n, Node)] for kind, x in phases if kind == "rows"}
-        given = [n for ns in weights.values() for n in ns
-                 if all(self.system.roles[m.params[0]] in ("parameter", "const") for m in weight(n)[1])]
+        weights = {id(x): [n for chain in x for stage in chain.stages for n in stage.weights]
+                   for kind, x in phases if kind == "rows"}
+        given = [n for ns in weights.values() for n in ns if all(
+            m.op is READ and self.system.roles[m.params[0]] in ("parameter", "const")
+            for m in weight(self.writer, n)[1])]
         if given:
             packed.update(given)
             yield "parts", pack(self.writer, list(dict.fromkeys(given)))

@@ -3,12 +3,13 @@
     schedule -> items (an operation, an equation, a loop with what only feeds it) -> in order -> groups -> chains
 
 Work by rows comes first, then sums over all rows, then the reference's steps, each as soon as what it needs is there:
-so that what follows one another in a run is long, and threads part and meet seldom.
+so that what follows one another in a run is long, and threads part and meet seldom. The body of a loop is cut the same
+way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,100 +19,95 @@ from ...equations import BATCH, Equation, System
 from ...evaluate import plan
 from ...graph import LEAVES, READ, Node, Position, option
 from ...order import Loop, contraction, operands, reach
+from ..passes import rows as stacked
 from ..passes import split_rows
 from .places import Place, Writer
-from .rows import Chain, Rows, native, weight
+from .rows import Chain, Nest, Rows, native, weight
 from .totals import summed
 
-VIEWS = (P.split, P.slice)
+PARTS = (P.split, P.slice)
+LOOKED_THROUGH = (*PARTS, split_rows, P.transpose, stacked)
 
 
 @dataclass(eq=False)
 class Item:
     """One thing to do.
 
-    kind: "rows", "totals", "result" (a part of a total under a name) or "reference"; over: the index that its values
-    vary with; loop: the loop it is.
+    kind: "rows", "totals", "result" (a sum over rows, or a part of one, under its name) or "reference"; over: the
+    indices that its values vary with and no loop around it holds still; loop: the loop it is.
     """
 
     kind: str
     steps: list
-    over: str | None = None
+    over: tuple[str, ...] = ()
     loop: Loop | None = None
     needs: set = field(default_factory=set)
 
 
+@dataclass(eq=False)
+class Group:
+    """Items done together; of a loop, the groups of its body. outer: the indices that loops around it hold still."""
+
+    items: list[Item]
+    outer: tuple[str, ...]
+    top: int = 0
+    inner: list[Group] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        return self.items[0].kind
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        return self.items[0].over
+
+    @property
+    def loop(self) -> Loop | None:
+        return self.items[0].loop if self.kind == "rows" else None
+
+    @property
+    def steps(self) -> list:
+        return [s for item in self.items for s in item.steps]
+
+
 class Partition:
-    """What a system's program does, in order: chains, nodes to sum, results, steps of the reference."""
+    """What a system's program does, in order: chains, nodes to sum, results, steps of the reference.
+
+    keep: the names that are wanted, and whether at all positions or only at an end; apart: names that do not rest.
+    """
 
     def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, apart: Iterable[str] = ()):
-        """keep: the names that are wanted, and whether at all positions or only at an end; apart: names that do not
-        rest."""
         self.system, self.keep, self.writer, self.plan = system, keep, writer, plan(system)
         self.consumers = self.plan._consumers
-        items = self.ordered(self.items())
-        self.groups = self.grouped(items)
-        self.home: dict[Any, int] = {}
-        for k, group in enumerate(self.groups):
-            for item in group:
-                self.home.update((s, k) for step in item.steps for s in steps_of(step))
-        self.kinds = [group[0].kind for group in self.groups]
+        self.kinds: dict[Any, str] = {s: self.kind(s, ()) for s in self.plan.order}
+        self.paths: dict[Any, tuple[Loop, ...]] = dict(_paths(self.plan.order, ()))
+        self.moved: dict[Any, list] = {}
+        self.sink()
+        self.home: dict[Any, Group] = {}
+        self.groups = self.grouped(self.ordered(self.items(self.plan.order, ())), ())
         self.chains = self.chained()
         self.store()
         self.rest(set(apart))
         self.place()
 
-    # --- items -------------------------------------------------------------------------------------------------------
+    # --- kinds -------------------------------------------------------------------------------------------------------
 
-    def items(self) -> list[Item]:
-        kinds: dict[Any, str] = {s: self.kind(s) for s in self.plan.order}
-        owner = {inner: s for s in self.plan.order if isinstance(s, Loop) for inner in steps_of(s)}
-        moved: dict[Any, list] = {}
-        home: Any
-        for s in reversed(self.plan.order):  # what only feeds one loop, or one sum, goes into it
-            if isinstance(s, Node) and ((kinds[s] == "rows" and s.op not in (P.matmul, P.concat)) or s.op is P.sum):
-                homes = {owner.get(c, c) for c in self.users(s)}
-                home = next(iter(homes)) if len(homes) == 1 else None
-                inner = isinstance(home, Loop) and kinds[home] == "rows" and self.system.free(s) <= {home.index, BATCH}
-                if s.op is P.sum:
-                    inner = False
-                    if isinstance(home, Node) and kinds.get(home) == "totals" and not contraction(home):
-                        inner = kinds[s] != "totals" and option(s) is not None
-                elif isinstance(home, Node) and kinds.get(home) == "totals" and not contraction(home):
-                    inner = True
-                if inner:
-                    owner[s] = home
-                    moved.setdefault(home, []).insert(0, s)
-        items = []
-        for s in self.plan.order:
-            if s in owner or kinds[s] == "leaf":
-                continue
-            if isinstance(s, Loop):
-                steps = [*moved.get(s, ()), *steps_of(s)] if kinds[s] == "rows" else [s]
-                items.append(Item(kinds[s], steps, s.index, s))
-            else:
-                free = s.free if isinstance(s, Equation) else self.system.free(s) - {BATCH}
-                items.append(Item(kinds[s], [*moved.get(s, ()), s], next(iter(free), None)))
-        return items
-
-    def kind(self, s) -> str:
+    def kind(self, s, fixed: tuple[str, ...]) -> str:
         if isinstance(s, Loop):
-            body = all(self.written(x, (s.index,)) if isinstance(x, Equation) else native(self.writer, x, (s.index,))
-                       for x in steps_of(s))
-            return "rows" if body and not any(isinstance(x, Loop) for x in s.body) else "reference"
+            inner = {self.kind(x, (*fixed, s.index)) for x in s.body}
+            return "rows" if inner <= {"rows", "leaf"} else "reference"
         if isinstance(s, Equation):
-            if self.result(s):
-                return "result"
-            return "rows" if self.written(s, ()) else "reference"
+            return "result" if self.result(s) else "rows" if self.written(s, fixed) else "reference"
         if self.looked_at(s):
             return "leaf"
-        return "totals" if summed(self.writer, s) else "rows" if native(self.writer, s, ()) else "reference"
+        return "totals" if summed(self.writer, s) else "rows" if native(self.writer, s, fixed) else "reference"
 
     def looked_at(self, n: Node) -> bool:
         """What has no values of its own: leaves, parts of a value, weights as they are packed."""
-        if (n.op in VIEWS and native(self.writer, n, ())) or (n.op in (P.split, split_rows) and self.totalled(n)):
+        if n.op in PARTS and BATCH in self.system.free(n) and self.system.rank(n) == 1:
             return True
-        return n.op in LEAVES or bool(weight(n)[1])
+        return n.op in LEAVES or (n.op in (P.split, split_rows) and self.totalled(n)) or (
+            n.op in (P.transpose, stacked) and bool(weight(self.writer, n)[1]))
 
     def totalled(self, n: Node) -> bool:
         """Whether a value is a sum over all rows, or a part of one."""
@@ -131,30 +127,78 @@ class Partition:
         if value.op is READ and system.roles[value.params[0]] == "class":
             return False
         fits = value.op in LEAVES or native(self.writer, value, fixed) or BATCH not in system.free(value)
-        return fits and eq.name in system.per_example and len(set(eq.free) - set(fixed)) <= (not fixed) and (
+        return fits and eq.name in system.per_example and len(set(eq.free) - set(fixed)) <= 2 and (
             system.rank(value) in (0, len(system.shapes[eq.name])))
 
     def users(self, n: Node) -> list:
         """What reads a node's value, through what is only looked at."""
         found = []
         for c in self.consumers.get(n, ()):
-            through = isinstance(c, Node) and c.op in (*VIEWS, split_rows) and self.looked_at(c)
+            through = isinstance(c, Node) and c.op in LOOKED_THROUGH and self.looked_at(c)
             found += self.users(c) if through else [c]
         return found
 
-    # --- order -------------------------------------------------------------------------------------------------------
+    # --- items -------------------------------------------------------------------------------------------------------
 
-    def ordered(self, items: list[Item]) -> list[Item]:
-        makers = {s: item for item in items for step in item.steps for s in steps_of(step)}
+    def sink(self) -> None:
+        """What only feeds one loop, or one sum, goes into it."""
+        for s in reversed(self.plan.order):
+            if not isinstance(s, Node):
+                continue
+            users = self.users(s)
+            if s.op is P.sum and option(s) is not None:
+                if len(users) == 1 and self.kinds.get(users[0]) == "totals" and self.kinds[s] != "totals" and (
+                        users[0].op is P.sum and not contraction(users[0])):
+                    self.move(s, users[0])
+            elif self.kinds[s] == "rows" and s.op not in (P.matmul, P.concat) and users:
+                sums = {u for u in users if self.kinds.get(u) == "totals" or self.paths.get(u, ())[:1] == (u,)}
+                sums = {self.paths[u][0] if self.paths[u] else u for u in users}
+                home: Any = next(iter(sums))
+                if len(sums) == 1 and isinstance(home, Node) and self.kinds.get(home) == "totals":
+                    if not contraction(home):
+                        self.move(s, home)
+                elif len(sums) == 1 and isinstance(home, Loop) and self.kinds[home] == "rows":
+                    path = self.paths[users[0]]
+                    for u in users[1:]:
+                        path = tuple(a for a, b in zip(path, self.paths[u]) if a is b)
+                    fixed = {loop.index for loop in path}
+                    while path and not self.system.free(s) <= fixed | {BATCH}:
+                        path = ()
+                    if path:
+                        self.paths[s] = path
+                        self.moved.setdefault(path[-1], []).insert(0, s)
+
+    def move(self, s: Node, home: Node) -> None:
+        self.paths[s] = (home,)  # type: ignore[assignment]
+        self.moved.setdefault(home, []).insert(0, s)
+
+    def items(self, steps: Iterable, fixed: tuple[str, ...]) -> list[Item]:
+        found = []
+        for s in steps:
+            kind = self.kinds[s] if not fixed else self.kind(s, fixed)
+            if kind == "leaf" or (not fixed and not isinstance(s, Loop) and self.paths[s]):
+                continue
+            if isinstance(s, Loop):
+                found.append(Item(kind, [s], (s.index,), s))
+            else:
+                free = s.free if isinstance(s, Equation) else self.system.free(s)
+                over = tuple(i for i in self.system.indices if i in free and i not in fixed)
+                found.append(Item(kind, [*self.moved.get(s, ()), s], over))
+        return found
+
+    def ordered(self, items: list[Item], fixed: tuple[str, ...] = ()) -> list[Item]:
+        """By rows first, then totals, then the reference, each as soon as what it needs is there."""
+        makers = {s: item for item in items for s in self.all_steps(item)}
         for item in items:
-            for step in item.steps:
-                for s in steps_of(step):
-                    for n in self.reached(s, makers):
-                        if n.op is READ:
-                            item.needs |= {makers[eq] for eq in self.system.definitions.get(n.params[0], ())
-                                           if reach(eq, n) is not None}
-                        elif n in makers:
-                            item.needs.add(makers[n])
+            for s in self.all_steps(item):
+                for n in self.reached(s, makers):
+                    if n.op is READ:
+                        if any(p.index in fixed and p.offset for p in n.params[1]):
+                            continue  # of another round of a loop around
+                        item.needs |= {makers[eq] for eq in self.system.definitions.get(n.params[0], ())
+                                       if eq in makers and reach(eq, n) is not None}
+                    elif n in makers:
+                        item.needs.add(makers[n])
             item.needs.discard(item)
         left, found, over = list(items), [], None
         done: set[Item] = set()
@@ -168,7 +212,19 @@ class Partition:
             found.append(item)
         return found
 
-    def reached(self, s, makers: Mapping) -> Iterable[Node]:
+    def all_steps(self, item: Item) -> Iterator:
+        for step in item.steps:
+            yield from self.within(step)
+
+    def within(self, step) -> Iterator:
+        """The operations and equations of a step, with what was moved into it."""
+        if isinstance(step, Loop):
+            for s in (*self.moved.get(step, ()), *step.body):
+                yield from self.within(s)
+        else:
+            yield step
+
+    def reached(self, s, makers: Mapping) -> Iterator[Node]:
         """The values and variables that a step reads, through what is only looked at."""
         stack, seen = [s.value] if isinstance(s, Equation) else list(operands(s)), set()
         if isinstance(s, Node) and s.op is READ:
@@ -181,29 +237,49 @@ class Partition:
                 if n not in makers and n.op is not READ:
                     stack.extend(operands(n))
 
-    def grouped(self, items: list[Item]) -> list[list[Item]]:
-        """Neighbours of one kind together; by rows, those of one index that read one another where they stand."""
-        groups: list[list[Item]] = []
+    # --- groups ------------------------------------------------------------------------------------------------------
+
+    def grouped(self, items: list[Item], outer: tuple[str, ...]) -> list[Group]:
+        """Neighbours of one kind together; by rows, those of the same indices that read one another where they stand.
+        """
+        groups: list[Group] = []
         for item in items:
             last = groups[-1] if groups else None
-            if last is not None and last[0].kind == item.kind and (item.kind in ("totals", "result") or (
-                    item.kind == "rows" and item.loop is None and last[0].loop is None and last[0].over == item.over
-                    and self.beside(item, last, 0))):
-                last.append(item)
+            if last is not None and last.kind == item.kind and (item.kind in ("totals", "result") or (
+                    item.kind == "rows" and item.loop is None and last.loop is None and last.over == item.over
+                    and self.beside(item, last.items))):
+                last.items.append(item)
             else:
-                groups.append([item])
+                groups.append(Group([item], outer, len(groups)))
+        for group in groups:
+            if group.loop is not None:
+                body = [*self.moved.get(group.loop, ()), *group.loop.body]
+                fixed = (*outer, group.loop.index)
+                group.inner = self.grouped(self.ordered(self.items(body, fixed), fixed), fixed)
+                for inner in self.leaves(group):
+                    inner.top = group.top
+            else:
+                for item in group.items:
+                    self.home.update((s, group) for s in self.all_steps(item))
         return groups
 
-    def beside(self, item: Item, earlier: list[Item], sign: int) -> bool:
-        """Whether all that an item reads of earlier ones stands at the same position, or before it in order of sign."""
-        names = {s.name for other in earlier for step in other.steps for s in steps_of(step) if isinstance(s, Equation)}
-        makers = {s: other for other in earlier for step in other.steps for s in steps_of(step)}
-        for step in item.steps:
-            for s in steps_of(step):
-                for n in self.reached(s, makers):
-                    if n.op is READ and n.params[0] in names and not all(
-                            p.base == "i" and (p.offset == 0 or p.offset * sign < 0) for p in n.params[1]):
-                        return False
+    def leaves(self, group: Group) -> Iterator[Group]:
+        if group.inner:
+            for inner in group.inner:
+                yield from self.leaves(inner)
+        else:
+            yield group
+
+    def beside(self, item: Item, earlier: list[Item], over: str | None = None, sign: int = 0) -> bool:
+        """Whether all that an item reads of earlier ones stands at the same position; of `over`, or before it."""
+        makers = {s: other for other in earlier for s in self.all_steps(other)}
+        names = {s.name for s in makers if isinstance(s, Equation)}
+        for s in self.all_steps(item):
+            for n in self.reached(s, makers):
+                if n.op is READ and n.params[0] in names and not all(
+                        p.base == "i" and (p.offset == 0 or p.offset * sign < 0)
+                        for p in n.params[1] if over in (None, p.index)):
+                    return False
         return True
 
     def chained(self) -> dict[int, Chain]:
@@ -211,18 +287,18 @@ class Partition:
         chains: dict[int, Chain] = {}
         before: list[Item] = []
         for k, group in enumerate(self.groups):
-            if group[0].kind != "rows":
+            if group.kind != "rows":
                 continue
-            over, sign = group[0].over, group[0].loop.sign if group[0].loop else None
+            over, sign = next(iter(group.over), None), group.loop.sign if group.loop else None
             chain = chains.get(k - 1)
             together = chain.sign if chain and chain.sign else sign
             against = chain is not None and chain.sign is not None and sign not in (None, chain.sign)
             if chain is None or over is None or chain.over != over or against or not all(
-                    self.beside(item, before, together or 0) for item in group):
+                    self.beside(item, before, over, together or 0) for item in group.items):
                 chain, before = Chain(over, sign), []
             chain.sign = chain.sign or sign
             chains[k] = chain
-            before = before + group
+            before = before + group.items
         return chains
 
     # --- where things lie --------------------------------------------------------------------------------------------
@@ -230,90 +306,92 @@ class Partition:
     def store(self) -> None:
         """Which variables have an array, and which lie in a concatenation's."""
         system, stored = self.system, self.writer.stored
-        equations = {(eq.name, eq.at): self.home.get(eq) for eq in system.equations}
+        equations = {(eq.name, eq.at): self.home[eq] for eq in system.equations if eq in self.home}
         stored |= set(self.keep) & {eq.name for eq in system.equations}
-        stored |= {eq.name for eq in system.equations if self.kinds[self.home[eq]] in ("reference", "result")}
+        stored |= {eq.name for eq in system.equations if self.home_kind(eq) in ("reference", "result")}
         self.apart: dict[str, list[Node]] = {}  # reads that do not stand where the variable is made
         for n in system.nodes:
             if n.op is READ and n.params[0] in system.definitions:
-                users = self.users(n)
-                home = equations.get(n.params)
-                if users and (home is None or self.kinds[home] != "rows" or any(
-                        self.home.get(c, -1) != home for c in users)):
+                users, home = self.users(n), equations.get(n.params)
+                if users and (home is None or home.kind != "rows" or any(self.home.get(c) is not home for c in users)):
                     stored.add(n.params[0])
                     self.apart.setdefault(n.params[0], []).append(n)
         held = holders(system)
         lone = {n for n, eqs in system.definitions.items() if len(eqs) == 1 and n in stored
-                and self.kinds[self.home[eqs[0]]] == "rows" and n not in system.delayed and len(system.shapes[n]) == 1}
+                and self.home_kind(eqs[0]) == "rows" and n not in system.delayed and len(system.shapes[n]) == 1}
+        parts = self.writer.parts
         wholes = [eq for eq in system.equations if eq.name in lone and eq.value.op is P.concat]
         for eq in sorted(wholes, key=lambda eq: -len(eq.value.args)):
-            if eq.name not in self.writer.parts:
+            if eq.name not in parts:
                 for k, a in enumerate(eq.value.args):
-                    self.lies(a, eq, eq.value.args[:k], lone, held)
+                    name = self.variable(a, eq, held)
+                    if name in lone and name not in parts and name not in self.wholes() and name != eq.name and (
+                            system.axes[name] == system.axes[eq.name]):
+                        parts[name] = eq.name, tuple(d for b in eq.value.args[:k] for d in self.writer.dims(b))
         for eq in wholes:  # a shorter run of the same parts
             names = [self.variable(a, eq, held) for a in eq.value.args]
-            where = [self.writer.parts[n] for n in names if n in self.writer.parts]
-            if eq.name not in self.writer.parts and len(where) == len(names) and not any(
-                    whole == eq.name for whole, _ in self.writer.parts.values()) and all(
-                    w[0] == where[0][0] and w[1] == where[0][1] + tuple(
-                        d for a in eq.value.args[:k] for d in self.writer.dims(a)) for k, w in enumerate(where)):
-                self.writer.parts[eq.name] = where[0]
+            where = [parts[n] for n in names if n in parts]
+            if eq.name not in parts and eq.name not in self.wholes() and len(where) == len(names) and all(
+                    w == (where[0][0], where[0][1] + tuple(d for a in eq.value.args[:k] for d in self.writer.dims(a)))
+                    for k, w in enumerate(where)):
+                parts[eq.name] = where[0]
 
-    def variable(self, a: Node, eq: Equation, held: Mapping[Node, Node]) -> str | None:
-        """The variable that holds a value where an equation stands."""
+    def wholes(self) -> set[str]:
+        return {whole for whole, _ in self.writer.parts.values()}
+
+    def home_kind(self, s) -> str:
+        return self.home[s].kind if s in self.home else "reference"
+
+    def variable(self, a: Node, eq: Equation, held: Mapping[Node, Node]) -> str:
+        """The variable that holds a value where an equation stands; "" for none."""
         n = a if a.op is READ else held.get(a)
-        return n.params[0] if n is not None and n.params[1] == eq.at else None
-
-    def lies(self, a: Node, eq: Equation, before: tuple[Node, ...], lone: set[str], held: Mapping) -> None:
-        name = self.variable(a, eq, held)
-        if name in lone and name != eq.name and name not in self.writer.parts and not any(
-                whole == name for whole, _ in self.writer.parts.values()) and (
-                self.system.axes[name] == self.system.axes[eq.name]):
-            self.writer.parts[name] = eq.name, tuple(d for b in before for d in self.writer.dims(b))
+        return n.params[0] if n is not None and n.params[1] == eq.at else ""
 
     def rest(self, apart: set[str]) -> None:
         """Carried values that only the next position reads need no array along their loop."""
         system = self.system
-        wholes = {whole for whole, _ in self.writer.parts.values()}
-        for name in self.writer.stored - set(self.writer.parts) - wholes - apart:
+        for name in self.writer.stored - set(self.writer.parts) - self.wholes() - apart:
             inner = [eq for eq in system.definitions[name] if not eq.end and eq.at]
-            if len(inner) != 1 or self.keep.get(name) or len(system.axes[name]) != 1:
+            ends = [eq for eq in system.definitions[name] if eq.end]
+            reads = self.apart.get(name, [])
+            if len(inner) != 1 or self.keep.get(name) or len(system.delayed.get(name, ())) > 1 or (
+                    ends and (reads or name not in self.keep or len(ends) > 1)):
                 continue
-            home = self.home[inner[0]]
-            loop = self.groups[home][0].loop
-            if self.kinds[home] != "rows" or loop is None or system.axes[name] != (loop.index,):
+            home = self.home.get(inner[0])
+            loop = self.groups[home.top].loop if home is not None else None
+            if loop is None or self.groups[home.top].inner != [home] or system.axes[name] != (loop.index,):  # type: ignore
                 continue
             before = Position(loop.index, "i", -loop.sign)
             last = Position(loop.index, "T" if loop.sign > 0 else "1")
-            ends = [eq for eq in system.definitions[name] if eq.end]
-            reads = self.apart.get(name, [])
-            if ends and (reads or name not in self.keep or len(ends) > 1):
-                continue
-            if len(system.delayed.get(name, ())) > 1:
-                continue
-            if all((n.params[1] == (last,) and self.later(n, home)) or (n.params[1] == (before,) and all(
-                    self.home.get(c) == home for c in self.users(n))) for n in reads):
+            if all(n.params[1] == (last,) and self.later(n, home) or n.params[1] == (before,) and all(
+                    self.home.get(c) is home for c in self.users(n)) for n in reads):
                 self.writer.resting[name] = loop.index
 
-    def later(self, n: Node, home: int) -> bool:
+    def later(self, n: Node, home: Group) -> bool:
         """Whether all that reads a value comes in another chain after a group."""
-        return all(self.home.get(c, -1) > home and self.chains.get(self.home[c]) is not self.chains[home]
-                   for c in self.users(n))
+        tops = [self.home[c].top if c in self.home else -1 for c in self.users(n)]
+        return all(k > home.top and self.chains.get(k) is not self.chains[home.top] for k in tops)
 
     def place(self) -> None:
         """Where values lie that one stage makes and another reads: in the block at hand, if they are of one chain."""
-        system = self.system
         for n in {m for m in self.home if isinstance(m, Node)}:
             home = self.home[n]
-            if self.looked_at(n) or self.kinds[home] == "totals":
+            if self.looked_at(n) or home.kind == "totals":
                 continue
-            others = [self.home.get(c, -1) for c in self.users(n) if self.home.get(c, -1) != home]
-            if not others or (self.kinds[home] == "reference" and all(self.kinds[k] == "reference" for k in others)):
+            others = [self.home.get(c) for c in self.users(n) if self.home.get(c) is not home]
+            if not others or (home.kind == "reference" and all(g is None or g.kind == "reference" for g in others)):
                 continue
-            chain = self.chains.get(home)
-            near = chain is not None and chain.over is not None and all(self.chains.get(k) is chain for k in others)
-            self.writer.outside[n] = Place("own" if near else "node", n, self.plan.axes(n, (BATCH,)),
-                                           BATCH in system.free(n))
+            batched, axes = BATCH in self.system.free(n), self.plan.axes(n, (BATCH,))
+            tops = {g.top if g is not None else -1 for g in others}
+            chain = self.chains.get(home.top)
+            kind = "node"
+            if home.outer and tops == {home.top}:  # within one round of a loop
+                still = [i for k, i in enumerate(home.outer) if all(g.outer[:k + 1] == home.outer[:k + 1] for g in others
+                                                                   if g is not None)]
+                kind, axes, batched = "inner", tuple(i for i in axes if i not in still), True
+            elif chain is not None and chain.over is not None and all(self.chains.get(k) is chain for k in tops):
+                kind, axes, batched = "own", (chain.over, *(i for i in axes if i != chain.over)), True
+            self.writer.outside[n] = Place(kind, n, axes, batched)
 
     # --- the program -------------------------------------------------------------------------------------------------
 
@@ -324,33 +402,45 @@ class Partition:
         """
         found: list[tuple[str, Any]] = []
         for k, group in enumerate(self.groups):
-            steps = [s for item in group for s in item.steps]
-            if self.kinds[k] == "reference":
-                found.append(("reference", steps[0]))
-            elif self.kinds[k] == "rows":
-                chain, loop = self.chains[k], group[0].loop
-                stage = Rows(self.writer, steps, group[0].over, loop.sign if loop else None)
-                lost = stage.overwritten()
-                if lost:
-                    raise Overwritten(lost)
-                if stage.passes:
+            if group.kind == "reference":
+                found.append(("reference", group.steps[0]))
+            elif group.kind == "rows":
+                chain, stage = self.chains[k], self.stage(group)
+                if stage is not None:
                     chain.stages.append(stage)
                 if not found or found[-1][0] != "rows":
                     found.append(("rows", []))
                 if chain not in found[-1][1]:
                     found[-1][1].append(chain)
-            elif self.kinds[k] == "totals":
-                found.append(("totals", [s for s in steps if summed(self.writer, s)]))
+            elif group.kind == "totals":
+                found.append(("totals", [s for s in group.steps if summed(self.writer, s)]))
             else:
-                found.append(("results", steps))
+                found.append(("results", group.steps))
         return found
+
+    def stage(self, group: Group) -> Rows | Nest | None:
+        if group.loop is not None:
+            inner = [s for s in map(self.stage, group.inner) if s is not None]
+            return Nest(self.writer, group.loop, group.outer, inner) if inner else None
+        stage = Rows(self.writer, group.steps, group.outer, group.over)
+        lost = stage.overwritten()
+        if lost:
+            raise Overwritten(lost)
+        return stage if stage.passes else None
 
 
 class Overwritten(Exception):
     """Names that cannot rest, because a later pass reads what an earlier one replaces."""
 
 
-def steps_of(s) -> Iterable:
+def _paths(steps, path: tuple[Loop, ...]) -> Iterator[tuple[Any, tuple[Loop, ...]]]:
+    for s in steps:
+        yield s, path
+        if isinstance(s, Loop):
+            yield from _paths(s.body, (*path, s))
+
+
+def steps_of(s) -> Iterator:
     """The operations and equations of a step of the schedule."""
     if isinstance(s, Loop):
         for x in s.body:

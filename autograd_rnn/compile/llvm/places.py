@@ -23,13 +23,18 @@ from .products import Products
 class Place:
     """Where values lie: by index, then by example, then component after component.
 
-    kind: "store", a variable's array with its ends; "node", a value's; "own", a thread's, of the rows at hand.
+    kind: "store", a variable's array with its ends; "node", a value's; a thread's, of the examples at hand: "own", of a
+    block of positions of the first index, or "inner".
     """
 
     kind: str
     of: Hashable
     axes: tuple[str, ...]
     batched: bool
+
+    @property
+    def thread(self) -> bool:
+        return self.kind in ("own", "inner")
 
 
 @dataclass(frozen=True)

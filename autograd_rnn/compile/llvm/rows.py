@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from llvmlite import ir
@@ -16,10 +17,10 @@ from llvmlite import ir
 from ... import primitives as P
 from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
-from ...order import operands
+from ...order import Loop, operands
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
-from .places import Frame, Place, Spot, Writer, computed, counted, part_of
+from .places import Frame, Place, Spot, Writer, computed, counted, part_of, start
 
 
 def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
@@ -29,15 +30,14 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
         return n.op is not READ or system.roles[n.params[0]] != "class"
     if any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
         return False
-    if BATCH not in system.free(n):
+    if BATCH not in system.free(n) and not fixed:
         return False
-    open_ = system.free(n) - {BATCH} - set(fixed)
-    if len(open_) > (0 if fixed else 1):
+    if len(system.free(n) - {BATCH} - set(fixed)) > 2:
         return False
     if n.op is P.matmul:
         a, b = n.args
-        return bool(weight(a)[1]) and system.rank(b) == 1 and BATCH in system.free(b) and (
-            system.free(b) == system.free(n) and b.op not in (INDEX, EXTENT, CONST))
+        return bool(weight(writer, a)[1]) and system.rank(b) == 1 and BATCH in system.free(b) and (
+            b.op not in (INDEX, EXTENT, CONST))
     if n.op in (P.concat, P.split, P.slice):
         return system.rank(n) == 1 and not any(a.op in (INDEX, EXTENT) for a in operands(n))
     if n.op is P.like:
@@ -45,12 +45,14 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
     return n.op.machine is not None
 
 
-def weight(n: Node) -> tuple[bool, tuple[Node, ...]]:
-    """(whether transposed, the variables that are stacked) of a weight; no variables for any other matrix."""
+def weight(writer: Writer, n: Node) -> tuple[bool, tuple[Node, ...]]:
+    """(whether transposed, the matrices that are stacked) of a weight; no matrices where examples differ in it."""
+    system = writer.system
     turned = n.op is P.transpose
     inner = n.args[0] if turned else n
     parts = inner.args if inner.op is stacked else (inner,)
-    return turned, parts if all(p.op is READ and not p.params[1] for p in parts) else ()
+    return turned, parts if system.free(n) <= system.model and system.rank(n) == 2 and all(
+        p.op is not READ or all(q.base == "i" and not q.offset for q in p.params[1]) for p in parts) else ()
 
 
 class Cluster:
@@ -65,12 +67,11 @@ class Cluster:
 class Rows:
     """A stage over the rows of the examples [first, last).
 
-    over: the index whose positions are taken one after another, if any; sign: in which order, None where all orders
-    do, and blocks of positions are passed over together.
+    outer: the indices that the loops around hold still; over: those whose positions are all taken, pass by pass.
     """
 
-    def __init__(self, writer: Writer, steps: Iterable[Node | Equation], over: str | None, sign: int | None):
-        self.writer, self.steps, self.over, self.sign = writer, list(steps), over, sign
+    def __init__(self, writer: Writer, steps: Iterable[Node | Equation], outer: tuple[str, ...], over: tuple[str, ...]):
+        self.writer, self.steps, self.outer, self.over = writer, list(steps), outer, over
         self.system = writer.system
         self.values = {(eq.name, eq.at): eq.value for eq in self.steps if isinstance(eq, Equation)}
         self.inside = {s for s in self.steps if isinstance(s, Node)}
@@ -86,14 +87,15 @@ class Rows:
                 self.node(s)
         for cluster in list(self.open.values()):
             self.close(cluster)
-        self.made_function: ir.Function | None = None
+
+    @cached_property
+    def function(self) -> ir.Function:
+        """See `stage_function`."""
+        return stage_function(self.writer, self.outer, self.write)
 
     @property
-    def function(self) -> ir.Function:
-        """(context, scratch, examples from, to, positions from, to)"""
-        if self.made_function is None:
-            self.made_function = self.writer.function(self.write, 4, exported=False)
-        return self.made_function
+    def weights(self) -> list[Node]:
+        return [step.args[0] for step in self.passes if isinstance(step, Node)]
 
     def overwritten(self) -> set[str]:
         """Resting values that a later pass would read after they are replaced."""
@@ -204,8 +206,8 @@ class Rows:
         elif kept is not None:
             spot = self.writer.spot(kept.name, kept.at)
         else:
-            axes = (self.over,) if self.sign is None and self.over else ()
-            spot = Spot(Place("own", n, axes, True), tuple(map(Position, axes)))
+            place = Place("inner" if self.outer else "own", n, self.over, True)
+            spot = Spot(place, tuple(map(Position, self.over)))
         self.spots[n] = spot
         if n in self.made:
             targets = self.made[n].targets.setdefault(n, [])
@@ -222,21 +224,9 @@ class Rows:
 
     # --- instructions ------------------------------------------------------------------------------------------------
 
-    def write(self, frame: Frame, scratch, first, last, low, high) -> None:
-        self.frame, self.scratch, self.first, self.last, self.low, self.high = frame, scratch, first, last, low, high
-        self.at: dict[str | None, Any] = {}
-        if self.sign is None:
-            self.all_passes()
-            return
-        b = frame.builder
-
-        def step(k):
-            self.at[self.over] = k if self.sign == 1 else b.sub(b.add(low, b.sub(high, frame.number(1))), k)
-            self.all_passes()
-
-        loop(b, low, high, 1, step)
-
-    def all_passes(self) -> None:
+    def write(self, frame: Frame, scratch, first, last, base, low, high, at: dict) -> None:
+        self.frame, self.scratch, self.first, self.last = frame, scratch, first, last
+        self.base, self.low, self.high, self.at = base, low, high, dict(at)
         for step in self.passes:
             if isinstance(step, Cluster):
                 self.pointwise(step)
@@ -249,20 +239,33 @@ class Rows:
         offset = frame.sum(spot.skipped)
         if j is not None:
             offset = b.add(offset, j)
-        for p, axis in zip(spot.at, place.axes):
+        for k, (p, axis) in enumerate(zip(spot.at, place.axes)):
             position = frame.position(p, self.at)
-            if place.kind == "own":
-                position = b.sub(position, self.low)
+            if place.thread:
+                position = b.sub(position, self.base if place.kind == "own" and k == 0 else frame.number(1))
             offset = b.add(offset, b.mul(position, frame.word("stride", place, axis)))
         if place.batched:
-            row = b.sub(example, self.first) if place.kind == "own" else example
+            row = b.sub(example, self.first) if place.thread else example
             offset = b.add(offset, b.mul(row, frame.word("stride", place, BATCH)))
         start = frame.word("address", place)
-        if place.kind == "own":
-            base = b.gep(self.scratch, [start], source_etype=ir.IntType(8))
-        else:
-            base = b.inttoptr(start, POINTER)
+        base = b.gep(self.scratch, [start], source_etype=ir.IntType(8)) if place.thread else b.inttoptr(start, POINTER)
         return frame.lanes.address(base, offset)
+
+    def everywhere(self, body: Callable, over: tuple[str, ...] | None = None) -> None:
+        """body() at every position of the indices that the stage is over."""
+        b, frame = self.frame.builder, self.frame
+        left = self.over if over is None else over
+        if not left:
+            body()
+            return
+
+        def at(position):
+            self.at[left[0]] = position
+            self.everywhere(body, left[1:])
+
+        one = frame.number(1)
+        first = left[0] == self.over[0]
+        loop(b, self.low if first else one, self.high if first else b.add(frame.word("extent", left[0]), one), 1, at)
 
     def pointwise(self, cluster: Cluster) -> None:
         """for each row, for each vector of components: everything of a cluster."""
@@ -290,15 +293,7 @@ class Rows:
             with b.if_then(b.icmp_signed("<", whole, count)):
                 vector(frame.lanes.first(b.sub(count, whole)))(whole)
 
-        def examples(position=None):
-            if position is not None:
-                self.at[self.over] = position
-            loop(b, self.first, self.last, 1, rows)
-
-        if self.sign is None and self.over:
-            loop(b, self.low, self.high, 1, examples)
-        else:
-            examples()
+        self.everywhere(lambda: loop(b, self.first, self.last, 1, rows))
 
     def vector(self, n: Node) -> Vector:
         """A value's components where the pass stands."""
@@ -325,30 +320,72 @@ class Rows:
         frame, b = self.frame, self.frame.builder
         weight_, operand = n.args
         source, target = self.locate(operand), self.spots[n]
-        panels = b.inttoptr(frame.word("panels", weight_), POINTER)
         depth, count = frame.size(self.writer.dims(weight_)[1]), frame.word("panel count", weight_)
         strides = [frame.word("stride", s.place, BATCH) for s in (source, target)]
-
-        def multiply(rows):
-            b.call(self.writer.products.product, [self.address(source, self.first), strides[0], panels,
-                                                  self.address(target, self.first), strides[1], rows, depth, count])
-
         rows = b.sub(self.last, self.first)
-        if not (self.sign is None and self.over):
-            multiply(rows)
+
+        def multiply(rows=rows):
+            start = frame.word("panels", weight_)
+            for i in axes_of(self.writer, weight_):
+                step = b.mul(b.sub(self.at[i], frame.number(1)), frame.word("panel stride", weight_, i))
+                start = b.add(start, step)
+            b.call(self.writer.products.product, [
+                self.address(source, self.first), strides[0], b.inttoptr(start, POINTER),
+                self.address(target, self.first), strides[1], rows, depth, count])
+
+        alone = len(self.over) == 1 and not axes_of(self.writer, weight_) and all(
+            s.place.axes == self.over and s.at == (Position(self.over[0], "i", s.at[0].offset),)
+            for s in (source, target))
+        if not alone:
+            self.everywhere(multiply)
             return
-        alone = all(s.place.axes == (self.over,) for s in (source, target))
-        whole = b.icmp_signed("==", rows, frame.word("batch")) if alone else ir.Constant(ir.IntType(1), 0)
+        whole = b.icmp_signed("==", rows, frame.word("batch"))
         with b.if_else(whole) as (together, apart):
             with together:  # rows of one position follow those of the one before
-                self.at[self.over] = self.low
+                self.at[self.over[0]] = self.low
                 multiply(b.mul(rows, b.sub(self.high, self.low)))
             with apart:
-                def one(position):
-                    self.at[self.over] = position
-                    multiply(rows)
+                self.everywhere(multiply)
 
-                loop(b, self.low, self.high, 1, one)
+
+def axes_of(writer: Writer, weight_: Node) -> tuple[str, ...]:
+    """The indices that a weight varies with."""
+    return tuple(i for i in writer.system.indices if i in writer.system.free(weight_))
+
+
+def stage_function(writer: Writer, outer: tuple[str, ...], write: Callable) -> ir.Function:
+    """(context, scratch, examples from, to, the block's first position, positions from, to, where the loops stand)"""
+    def body(frame, scratch, first, last, base, low, high, *positions):
+        write(frame, scratch, first, last, base, low, high, dict(zip(outer, positions)))
+
+    return writer.function(body, 5 + len(outer), exported=False)
+
+
+class Nest:
+    """A loop over stages."""
+
+    def __init__(self, writer: Writer, loop_: Loop, outer: tuple[str, ...], stages: list[Rows | Nest]):
+        self.writer, self.loop, self.outer, self.stages = writer, loop_, outer, stages
+        self.over = (loop_.index,)
+
+    @property
+    def weights(self) -> list[Node]:
+        return [n for stage in self.stages for n in stage.weights]
+
+    @cached_property
+    def function(self) -> ir.Function:
+        return stage_function(self.writer, self.outer, self.write)
+
+    def write(self, frame: Frame, scratch, first, last, base, low, high, at: dict) -> None:
+        b, one = frame.builder, frame.number(1)
+
+        def step(k):
+            position = k if self.loop.sign == 1 else b.sub(b.add(low, b.sub(high, one)), k)
+            for stage in self.stages:
+                end = b.add(frame.word("extent", stage.over[0]), one) if stage.over else one
+                b.call(stage.function, [frame.context, scratch, first, last, base, one, end, *at.values(), position])
+
+        loop(b, low, high, 1, step)
 
 
 class Chain:
@@ -356,14 +393,14 @@ class Chain:
 
     def __init__(self, over: str | None, sign: int | None):
         self.over, self.sign = over, sign
-        self.stages: list[Rows] = []
+        self.stages: list[Rows | Nest] = []
 
     def write(self, frame: Frame, scratch, first, last) -> None:
         b, one = frame.builder, frame.number(1)
         context = frame.context
         if self.over is None:
             for stage in self.stages:
-                b.call(stage.function, [context, scratch, first, last, one, one])
+                b.call(stage.function, [context, scratch, first, last, one, one, one])
             return
         end, block = b.add(frame.word("extent", self.over), one), frame.word("block")
 
@@ -372,7 +409,7 @@ class Chain:
             after = b.select(b.icmp_signed(">", after, end), end, after)
             low, high = (k, after) if self.sign != -1 else (b.sub(b.add(end, one), after), b.sub(b.add(end, one), k))
             for stage in self.stages:
-                b.call(stage.function, [context, scratch, first, last, low, high])
+                b.call(stage.function, [context, scratch, first, last, low, low, high])
 
         loop(b, one, end, block, some)
 
@@ -389,20 +426,29 @@ def phase(writer: Writer, chains: Iterable[Chain]) -> str:
 def pack(writer: Writer, weights: Iterable[Node]) -> str:
     """The name of a function that packs its share of these weights."""
     def write(frame, scratch, part, parts):
-        b, zero, one = frame.builder, frame.number(0), frame.number(1)
+        b = frame.builder
         for k, n in enumerate(weights):
             with b.if_then(b.icmp_signed("==", b.srem(frame.number(k), parts), part)):
-                turned, matrices = weight(n)
-                panels = b.inttoptr(frame.word("panels", n), POINTER)
-                depth = frame.size(writer.dims(n)[1])
-                done: Any = zero
-                for m in matrices:
-                    height, width = map(frame.size, writer.dims(m))
-                    source = b.inttoptr(frame.word("address", writer.locate(m).place), POINTER)
-                    end = b.add(done, height)
-                    b.call(writer.products.pack,
-                           [source, one, width, panels, depth, zero, width, done, height] if turned else
-                           [source, width, one, panels, depth, done, end, zero, width])
-                    done = end
+                pack_at(writer, frame, n, axes_of(writer, n), {}, frame.word("panels", n))
 
     return writer.function(write).name
+
+
+def pack_at(writer: Writer, frame: Frame, n: Node, axes: tuple[str, ...], at: dict, panels) -> None:
+    """Pack one weight, at every position of the indices it varies with."""
+    b, zero, one = frame.builder, frame.number(0), frame.number(1)
+    if axes:
+        def position(k):
+            step = b.mul(b.sub(k, one), frame.word("panel stride", n, axes[0]))
+            pack_at(writer, frame, n, axes[1:], {**at, axes[0]: k}, b.add(panels, step))
+
+        loop(b, one, b.add(frame.word("extent", axes[0]), one), 1, position)
+        return
+    turned, matrices = weight(writer, n)
+    target, depth, done = b.inttoptr(panels, POINTER), frame.size(writer.dims(n)[1]), zero
+    for m in matrices:
+        height, width = map(frame.size, writer.dims(m))
+        source, end = start(frame, writer.locate(m), at), b.add(done, height)
+        b.call(writer.products.pack, [source, one, width, target, depth, zero, width, done, height] if turned else
+               [source, width, one, target, depth, done, end, zero, width])
+        done = end

@@ -15,6 +15,7 @@ from ...graph import Node
 from ..passes import split_rows
 from .native import share
 from .places import Place
+from .rows import axes_of
 from .totals import Together
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ class Space:
         self.bound: list[tuple[int, Place, tuple[int, ...], int]] = []
         own = 0
         for key, k in self.words.items():
-            if key[0] == "address" and key[1].kind == "own":
+            if key[0] == "address" and key[1].thread:
                 place = key[1]
                 self.context[k] = own
-                count = given.batch * (self.block if place.axes else 1) * self.width(place.of)
+                count = int(np.prod(self.counts(place))) * self.width(place.of)
                 own += self.whole(count * machine.bytes, ALIGN)
             elif key[0] == "address" and (key[1].kind, key[1].of) in self.layout:
                 self.context[k] = self.base + self.layout[key[1].kind, key[1].of][0] - self.before(key[1])
@@ -98,11 +99,13 @@ class Space:
         dims, products = self.writer.dims, self.writer.products
         if key[0] == "panels":
             width, depth = map(self.size, dims(key[1]))
-            self.reserve(key, (self.whole(width, products.panel) // products.panel, depth, products.panel))
+            lead = tuple(self.given.extents[i] for i in axes_of(self.writer, key[1]))
+            self.reserve(key, (*lead, self.whole(width, products.panel) // products.panel, depth, products.panel))
         elif key[0] == "products":
             height, width = self.whole(self.size(dims(key[1][0])[0]), self.writer.width), self.columns(key[1])[-1]
-            self.reserve(key, (height, width))
-            self.reserve(("sums", key[1]), (height,))
+            lead = tuple(self.given.extents[i] for i in self.leading(key[1]))
+            self.reserve(key, (*lead, height, width))
+            self.reserve(("sums", key[1]), (*lead, height))
             self.scratch = max(self.scratch, products.correlate_scratch(len(key[1]), width))
         elif key[0] == "total":
             self.reserve(key, tuple(map(self.size, dims(key[1]))))
@@ -120,6 +123,10 @@ class Space:
             return self.whole(self.size(self.writer.dims(of[0])[0]), panel) // panel
         if kind == "stride":
             return self.strides(of[0]).get(of[1], 0)
+        if kind in ("panel stride", "result stride"):  # in bytes
+            key, axes = (("panels", of[0]), axes_of(self.writer, of[0])) if kind[0] == "p" else (
+                of[:2], self.leading(of[1]))
+            return int(np.prod(self.layout[key][1][axes.index(of[-1]) + 1:])) * self.machine.bytes
         return {"batch": given.batch, "block": self.block, "offset": 0}[kind]
 
     def size(self, d) -> int:
@@ -136,6 +143,10 @@ class Space:
         for n in group:
             found.append(found[-1] + self.whole(self.size(self.writer.dims(n)[1]), self.writer.products.panel))
         return found
+
+    def leading(self, group: Together) -> tuple[str, ...]:
+        """The indices that products over all rows vary with."""
+        return tuple(i for i in self.system.indices if i in self.system.free(group[0]))
 
     def width(self, n: Node) -> int:
         """The numbers of one row of a value; of a product, whole panels."""
@@ -166,12 +177,19 @@ class Space:
         elif place.kind == "node":
             *counts, inner = self.shape(of, place)
         else:
-            counts, inner = [self.block, self.given.batch][-len(lead):], self.width(of)
+            counts, inner = self.counts(place), self.width(of)
         found = {}
         for axis, count in zip(reversed(lead), reversed(counts)):
             found[axis] = inner
             inner *= count
         return found
+
+    def counts(self, place: Place) -> list[int]:
+        """How many positions of each index, and how many examples, a thread's values have."""
+        found = [self.given.extents[i] for i in place.axes]
+        if place.kind == "own" and found:
+            found[0] = self.block
+        return [*found, self.given.batch]
 
     def before(self, place: Place) -> int:
         """The bytes from position 0 of each index to where an array begins: values have no ends."""
@@ -268,7 +286,7 @@ class Space:
                 array, columns = self.view(key, lease, self.start), self.columns(key[1])
                 for n, first in zip(key[1], columns):
                     height, width = map(self.size, self.writer.dims(n))
-                    values[n] = array[:height, first:first + width]
+                    values[n] = array[..., :height, first:first + width]
         for n, (product, before) in self.machine.riders.items():
             first = sum(map(self.size, before))
             last = first + self.size(self.writer.dims(n)[0])

@@ -31,6 +31,8 @@ def riders(writer: Writer, products: Iterable[Together], nodes: Iterable[Node]) 
     for group in products:
         bound, u, _ = contraction(group[0])  # type: ignore[misc]
         spot = writer.locate(u)
+        if writer.system.free(group[0]):
+            continue
         if not spot.skipped and spot.place.kind == "store" and (
                 writer.system.shapes[spot.place.of] == writer.dims(u)):  # type: ignore[index]
             whole[spot.place, spot.at, frozenset(bound)] = group
@@ -62,9 +64,17 @@ def share_of(frame: Frame, count, step: int, part, parts) -> tuple:
     return tuple(b.mul(b.sdiv(b.mul(steps, k), parts), n(step)) for k in (part, b.add(part, n(1))))
 
 
-def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts) -> None:
+def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts, at: Mapping | None = None) -> None:
     """sum_batch(sum_t(outer(u[t], v[t]))) as one product over all rows; rows of the result are shared out."""
     b = frame.builder
+    at = at or {}
+    axes = [i for i in writer.system.indices if i in writer.system.free(group[0]) and i not in at]
+    if axes:
+        def position(k):
+            correlation(writer, frame, group, scratch, part, parts, {**at, axes[0]: k})
+
+        loop(b, frame.number(1), b.add(frame.word("extent", axes[0]), frame.number(1)), 1, position)
+        return
     bound, u, _ = contraction(group[0])  # type: ignore[misc]
     index = next((i for i in bound if i != BATCH), None)
     right = [contraction(n)[2] for n in group]  # type: ignore[index]
@@ -72,11 +82,16 @@ def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, pa
     for side in (u, *right):
         spot = writer.locate(side)
         stride = frame.word("stride", spot.place, index) if index in spot.place.axes else frame.number(0)
-        sides += [start(frame, spot, {index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
+        sides += [start(frame, spot, {**at, index: frame.number(1)}), stride, frame.word("stride", spot.place, BATCH)]
     outer = frame.word("extent", index) if index else frame.number(1)
     height, *widths = (frame.size(writer.dims(x)[0]) for x in (u, *right))
     share = share_of(frame, height, writer.width, part, parts)
-    results = [b.inttoptr(frame.word(kind, group), POINTER) for kind in ("products", "sums")]
+    results = []
+    for kind in ("products", "sums"):
+        begin = frame.word(kind, group)
+        for i, k in at.items():
+            begin = b.add(begin, b.mul(b.sub(k, frame.number(1)), frame.word("result stride", kind, group, i)))
+        results.append(b.inttoptr(begin, POINTER))
     arguments = [*sides, outer, frame.word("batch"), *widths, height, *share, *results, scratch]
     b.call(writer.products.correlate(len(right)), arguments)
 
@@ -150,10 +165,11 @@ def summed(writer: Writer, n: Node) -> bool:
     """Whether a node is a sum over all rows: of products of two vectors, or of what rows can make."""
     system, fused = writer.system, contraction(n)
     bound, e = (fused[0], fused[1]) if fused else summand(n)
-    if BATCH not in bound or len(bound) > 2 or system.free(n):
+    if BATCH not in bound or len(bound) > 2 or not system.free(n) <= system.model:
         return False
+    varying = {*bound, *system.free(n)}
     if fused:
-        return all(system.rank(x) == 1 and system.free(x) == set(bound) and x.op not in (INDEX, EXTENT, CONST)
+        return all(system.rank(x) == 1 and system.free(x) == varying and x.op not in (INDEX, EXTENT, CONST)
                    for x in fused[1:])
-    return e.op not in (INDEX, EXTENT, CONST) and system.free(e) == set(bound) and (
+    return not system.free(n) and e.op not in (INDEX, EXTENT, CONST) and system.free(e) == varying and (
         e.op is READ or native(writer, e, ())) and e.op not in (P.matmul, P.concat)
