@@ -54,9 +54,8 @@ class Code:
         text = str(module)
         key = sha256(f"{llvmlite.__version__} {llvm.llvm_version_info} {_processor()}\n{text}".encode()).hexdigest()
         path = folder() / f"{key}.o"
-        try:
-            binary = path.read_bytes()
-        except OSError:
+        binary = _kept(path)
+        if binary is None:
             binary = _assembled(text, _target())
             _keep(path, binary)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
@@ -76,12 +75,21 @@ def _assembled(text: str, machine) -> bytes:
     return machine.emit_object(module)
 
 
+def _kept(path: Path) -> bytes | None:
+    """The code in a file that is whole: LLVM takes what it is given."""
+    try:
+        found = path.read_bytes()
+    except OSError:
+        return None
+    return found[32:] if found[:32] == sha256(found[32:]).digest() else None
+
+
 def _keep(path: Path, binary: bytes) -> None:
     """Written aside and moved, so that nobody reads half a file; a folder that cannot be written is no error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{os.getpid()}")
-        aside.write_bytes(binary)
+        aside.write_bytes(sha256(binary).digest() + binary)
         aside.replace(path)
     except OSError:
         pass

@@ -1,0 +1,311 @@
+"""Machine code below the level of systems: arithmetic against mpmath, products against NumPy, threads, memory."""
+
+import ctypes
+import threading
+from functools import cache
+
+import numpy as np
+import pytest
+from test_compile import cell_of, difference, problem
+
+from autograd_rnn import Cell, CellError, zoo
+from autograd_rnn import primitives as P
+from autograd_rnn.backpropagate import adjoint_of
+from autograd_rnn.compile import program
+from autograd_rnn.order import Loop
+
+ir = pytest.importorskip("llvmlite.ir", reason="machine code needs llvmlite")
+
+from autograd_rnn.compile.llvm import native, space  # noqa: E402
+from autograd_rnn.compile.llvm.lanes import I64, POINTER, Lanes, loop  # noqa: E402
+from autograd_rnn.compile.llvm.products import BLOCK, Products  # noqa: E402
+
+DTYPES = [np.float32, np.float64]
+
+
+def width(dtype) -> int:
+    return native.registers()[0] // np.dtype(dtype).itemsize
+
+
+def address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+@cache
+def applied(name: str, dtype):
+    """A primitive's machine code as a function of arrays, whole vectors at a time."""
+    primitive, module = P.PRIMITIVES[name], ir.Module(name)
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, I64]), "apply")
+    builder = ir.IRBuilder(made.append_basic_block())
+    lanes = Lanes(builder, dtype is np.float64, width(dtype))
+
+    def at(k):
+        lanes.store(primitive.machine(lanes, lanes.load(lanes.address(made.args[0], k))), lanes.address(made.args[1], k))
+
+    loop(builder, ir.Constant(I64, 0), made.args[2], lanes.width, at)
+    builder.ret_void()
+    code = native.Code(module, ["apply"])
+
+    def call(x: np.ndarray) -> np.ndarray:
+        padded = np.zeros(-(-len(x) // lanes.width) * lanes.width, dtype)
+        padded[:len(x)] = x
+        y = np.empty_like(padded)
+        code.functions["apply"](address(padded), address(y), len(padded), 0)
+        return y[:len(x)]
+
+    return call
+
+
+def points(dtype) -> np.ndarray:
+    """Numbers of every size: where exp is finite, tiny ones, and beside the steps of its reduction."""
+    rng, top = np.random.default_rng(0), 88.0 if dtype is np.float32 else 709.0
+    near = np.log(2) * (np.arange(-20, 21) + 0.5)
+    tiny = 2.0 ** rng.uniform(-100, 0, 300)
+    found = np.concatenate([rng.uniform(-top, top, 1500), rng.uniform(-3, 3, 1500), near, tiny, -tiny])
+    return found.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "sech", "softplus"])
+def test_within_four_units_in_the_last_place(name, dtype):
+    mpmath = pytest.importorskip("mpmath")
+    true = {"exp": mpmath.exp, "tanh": mpmath.tanh, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+            "sech": mpmath.sech, "softplus": lambda x: mpmath.log(1 + mpmath.exp(x))}[name]
+    x, limit = points(dtype), 4
+    worst = 0.0
+    with mpmath.workdps(340):
+        for xi, yi in zip(x, applied(name, dtype)(x)):
+            exact = true(mpmath.mpf(float(xi)))
+            unit = np.spacing(np.abs(dtype(exact))) or np.finfo(dtype).smallest_subnormal
+            worst = max(worst, abs(float((mpmath.mpf(float(yi)) - exact) / mpmath.mpf(float(unit)))))
+    print(f"{name} {np.dtype(dtype)}: {worst:.2f} ulp over {len(x)} points")
+    assert worst <= limit
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "at", "expected"), [
+    ("exp", [0.0, np.inf, -np.inf, 1e4, -1e4], [1, np.inf, 0, np.inf, 0]),
+    ("tanh", [0.0, -0.0, np.inf, -np.inf, 1e4, -1e4], [0.0, -0.0, 1, -1, 1, -1]),
+    ("sigmoid", [0.0, np.inf, -np.inf, 1e4, -1e4], [0.5, 1, 0, 1, 0]),
+    ("sech", [0.0, np.inf, -np.inf], [1, 0, 0]),
+    ("softplus", [np.inf, -np.inf, 1e4], [np.inf, 0, 1e4]),
+    ("abs", [-0.0, -3.0, -np.inf], [0.0, 3, np.inf]),
+    ("sign", [0.0, 2.0, -2.0], [0, 1, -1]),
+    ("sqrt", [4.0, 0.0, -1.0], [2, 0, np.nan]),
+    ("log", [1.0, 0.0, -1.0], [0, -np.inf, np.nan]),
+    ("floor", [1.5, -1.5], [1, -2]),
+])
+def test_special_values(name, at, expected, dtype):
+    found = applied(name, dtype)(np.array([*at, np.nan], dtype))
+    np.testing.assert_array_equal(found, np.array([*expected, np.nan], dtype))
+    zero = np.array(expected) == 0
+    np.testing.assert_array_equal(np.signbit(found[:-1])[zero], np.signbit(np.array(expected, dtype))[zero])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_subnormals(dtype):
+    least = -103.0 if dtype is np.float32 else -744.0
+    assert applied("exp", dtype)(np.array([least], dtype))[0] == np.exp(dtype(least)) > 0
+    assert applied("sigmoid", dtype)(np.array([least], dtype))[0] > 0
+
+
+def test_every_primitive_says_how_it_is_computed_or_goes_to_the_reference():
+    left = {name for name, p in P.PRIMITIVES.items() if p.pointwise and p.machine is None}
+    assert left == {"like", "unslice"}  # shapes, not numbers
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+@cache
+def product_code(dtype):
+    module = ir.Module("products")
+    products = Products(module, dtype is np.float64, width(dtype), native.registers()[1])
+    exported = {f.name: f for f in (products.pack, products.product, products.correlate(2))}
+    for function in exported.values():
+        function.linkage = ""
+    code = native.Code(module, list(exported))
+    kinds = {name: ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(f.args)) for name, f in exported.items()}
+    return products, {name: kinds[name](ctypes.cast(code.functions[name], ctypes.c_void_p).value) for name in exported}, code
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 1, 1), (5, 13, 37), (16, 64, 128), (9, 3, 33), (31, 17, 65)])
+def test_products(rows, depth, columns, dtype):
+    products, functions, _ = product_code(dtype)
+    rng = np.random.default_rng(0)
+    a, w = rng.normal(size=(rows, depth)).astype(dtype), rng.normal(size=(columns, depth)).astype(dtype)
+    panel = products.panel
+    for turned in (False, True):
+        source = np.ascontiguousarray(w.T) if turned else w
+        panels = np.zeros((-(-columns // panel), depth, panel), dtype)
+        functions["pack"](address(source), *((1, columns) if turned else (depth, 1)), address(panels), depth, 0, columns,
+                          0, depth)
+        c = np.full((rows, panels.shape[0] * panel), np.nan, dtype)
+        functions["product"](address(a), depth, address(panels), address(c), c.shape[1], rows, depth, len(panels))
+        np.testing.assert_allclose(c[:, :columns], a @ w.T, rtol=100 * np.finfo(dtype).eps, atol=100 * np.finfo(dtype).eps)
+        assert not c[:, columns:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_a_product_does_not_depend_on_its_neighbours(dtype):
+    products, functions, _ = product_code(dtype)
+    rng = np.random.default_rng(0)
+    a, panels = rng.normal(size=(23, 40)).astype(dtype), rng.normal(size=(2, 40, products.panel)).astype(dtype)
+
+    def product(part):
+        part = np.ascontiguousarray(part)
+        c = np.empty((len(part), 2 * products.panel), dtype)
+        functions["product"](address(part), 40, address(panels), address(c), c.shape[1], len(part), 40, 2)
+        return c
+
+    whole = product(a)
+    for first, last in ((0, 1), (3, 8), (8, 23), (22, 23)):
+        assert (product(a[first:last]) == whole[first:last]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("outer", "inner", "height", "widths"), [
+    (1, 1, 1, (1, 1)), (7, 3, 19, (5, 40)), (2 * BLOCK + 3, 2, 33, (64, 3)), (BLOCK, 1, 16, (31, 33))])
+def test_correlations(outer, inner, height, widths, dtype):
+    products, functions, _ = product_code(dtype)
+    rng = np.random.default_rng(1)
+    u = rng.normal(size=(outer, inner, height)).astype(dtype)
+    vs = [rng.normal(size=(outer, inner, w)).astype(dtype) for w in widths]
+    starts = np.cumsum([0, *(-(-w // products.panel) * products.panel for w in widths)])
+    down = -(-height // products.width) * products.width
+    c, sums = np.full((down, starts[-1]), np.nan, dtype), np.full(down, np.nan, dtype)
+    scratch = np.zeros(products.correlate_scratch(2, int(starts[-1])), np.uint8)
+    half = products.width * (down // products.width // 2)
+    for first, last in ((0, half), (half, down)):  # as two threads would
+        functions["correlate2"](address(u), inner * height, height, address(vs[0]), inner * widths[0], widths[0],
+                               address(vs[1]), inner * widths[1], widths[1], outer, inner, *widths, height, first, last,
+                               address(c), address(sums), address(scratch))
+    tolerance = dict(rtol=1e3 * np.finfo(dtype).eps, atol=1e3 * np.finfo(dtype).eps * outer)
+    for v, start in zip(vs, starts):
+        np.testing.assert_allclose(c[:height, start:start + v.shape[-1]], np.einsum("oih,oiw->hw", u, v), **tolerance)
+    np.testing.assert_allclose(sums[:height], u.sum((0, 1)), **tolerance)
+
+
+# --- programs ----------------------------------------------------------------------------------------------------
+
+
+def sized(cell: Cell, T: int, batch: int, dtype, size: int = 13):
+    names = {n for names in cell.dims.values() for n in names}
+    params = cell.init(seed=1, dtype=dtype, **{n: size + 4 * (n == "x") for n in ("x", "h") if n in names})
+    X = np.random.default_rng(2).normal(size=(T, batch, size + 4)).astype(dtype)
+    G = np.random.default_rng(3).normal(size=(T, batch, size)).astype(dtype)
+    return params, dict(x=X, cotangents={"h": G})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [1, 3, 8, 19])
+@pytest.mark.parametrize("name", zoo)
+def test_threads_change_no_bit(name, batch, dtype, monkeypatch):
+    monkeypatch.setattr(space, "ALONE", 0)
+    params, given = sized(zoo[name], 7, batch, dtype)
+    value, found = zoo[name].compile(backend="llvm", threads=1).gradient(params, **given)
+    for threads in (2, 3, 4):
+        other_value, other = zoo[name].compile(backend="llvm", threads=threads).gradient(params, **given)
+        assert value == other_value and all((found[n] == other[n]).all() for n in found), threads
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 33])
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru"])
+def test_any_size(name, size):
+    params, given = sized(zoo[name], 5, 2, np.float64, size)
+    true = zoo[name].gradient(params, **given)[1]
+    assert difference(zoo[name].compile(backend="llvm").gradient(params, **given)[1], true) <= 1e-12
+
+
+def test_one_program_serves_every_length_batch_and_size():
+    cell = Cell(zoo["lstm"].text)
+    compiled = cell.compile(backend="llvm")
+    for T, batch, size in ((3, 2, 5), (40, 1, 8), (1, 9, 20), (3, 2, 5)):
+        params, given = sized(cell, T, batch, np.float64, size)
+        assert difference(compiled.gradient(params, **given)[1], cell.gradient(params, **given)[1]) <= 1e-12
+    made = [m for s in vars(cell.system)["_adjoints"].values() for m in vars(s.system)["_machines"].values()]
+    assert len(made) == 1
+
+
+def test_what_was_handed_out_stays_as_it_was():
+    """Memory is used again only when nothing of it is left in the caller's hands."""
+    cell = zoo["gru"]
+    compiled = cell.compile(backend="llvm")
+    params, given = sized(cell, 30, 4, np.float64)
+    traces = []
+    for k in range(4):
+        trace = compiled.forward(params, x=given["x"] * k)
+        traces.append((k, trace, trace["h"].copy()))
+    for k, trace, h in traces:
+        assert (trace["h"] == h).all()
+        assert difference({"h": trace["h"]}, {"h": cell.run(params, x=given["x"] * k)["h"]}) <= 1e-12 or k == 0
+
+
+def test_runs_from_several_threads_at_once(monkeypatch):
+    monkeypatch.setattr(space, "ALONE", 0)
+    cell = zoo["lstm"]
+    compiled = cell.compile(backend="llvm", threads=2)
+    problems = [sized(cell, 20, batch, np.float64) for batch in (2, 5, 2, 7)]
+    true = [compiled.gradient(p, **g)[1] for p, g in problems]
+    wrong = []
+
+    def work(k):
+        for _ in range(20):
+            found = compiled.gradient(problems[k][0], **problems[k][1])[1]
+            if not all((found[n] == true[k][n]).all() for n in found):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_code_is_kept_and_read_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    if not str(native.folder()).startswith(str(tmp_path)):
+        pytest.skip("the cache folder of this system is not taken from the environment")
+    params, given = sized(zoo["lstm"], 5, 2, np.float64)
+    assembled = []
+    before = native._assembled
+    monkeypatch.setattr(native, "_assembled", lambda *x: assembled.append(1) or before(*x))
+    for expected in (1, 1):  # the second time from the folder
+        cell = Cell(zoo["lstm"].text)
+        cell.compile(backend="llvm").gradient(params, **given)
+        assert len(assembled) == expected and len(list(native.folder().glob("*.o"))) == 1
+    next(native.folder().glob("*.o")).write_bytes(b"")  # half a file is made anew
+    Cell(zoo["lstm"].text).compile(backend="llvm").gradient(params, **given)
+    assert len(assembled) == 2
+
+
+def test_without_llvmlite(monkeypatch):
+    monkeypatch.setattr(program, "has_llvm", lambda: False)
+    with pytest.raises(CellError, match=r"llvmlite.*\n.*pip install 'autograd_rnn\[fast\]'"):
+        zoo["lstm"].compile(backend="llvm")
+    with pytest.warns(UserWarning, match="runs in NumPy"):
+        compiled = zoo["lstm"].compile()
+    params, given = problem(zoo["lstm"])
+    assert difference(compiled.gradient(params, **given)[1], zoo["lstm"].gradient(params, **given)[1]) <= 1e-12
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (dict(backend="cuda"), "There is no backend 'cuda'"), (dict(threads=0), "`threads` is 0"),
+    (dict(threads=1.5), "`threads` is 1.5"), (dict(threads=True), "`threads` is True")])
+def test_bad_options(options, message):
+    with pytest.raises(CellError, match=message):
+        zoo["rnn"].compile(**options)
+
+
+@pytest.mark.parametrize("name", ["two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork"])
+def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
+    cell = cell_of(name)
+    params, given = problem(cell)
+    cell.compile(backend="llvm").gradient(params, **given)
+    derived = adjoint_of(cell.system, cell.outputs, "cotangents" not in given)
+    machine = next(iter(vars(derived.system)["_machines"].values()))
+    left = [g.steps[0] for g in machine.partition.groups if g.kind == "reference"]
+    assert not any(isinstance(s, Loop) for s in left)
