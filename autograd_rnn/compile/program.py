@@ -62,7 +62,7 @@ def as_machine_code(system: System, given: Given, keep: Mapping[str, bool] | Non
                     ) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by machine code that is made once and lives as long as the system."""
     whole = dict.fromkeys(system.axes, True) if keep is None else keep
-    if given.lengths or given.lanes or given.dtype not in (np.float32, np.float64) or any(
+    if given.lanes or given.dtype not in (np.float32, np.float64) or any(
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
     return machine_of(system, whole, given.dtype == np.float64)(system, given, whole, threads)

@@ -117,7 +117,7 @@ class Machine:
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
         run = Arrays(own, replace(given, sizes=self.sizes[key]))
-        shape = (key, tuple(given.extents.items()), given.batch)
+        shape = (key, tuple(given.extents.items()), given.batch, bool(given.lengths))
         waiting = self.spaces.pop(shape, [])
         self.spaces[shape] = waiting
         while len(self.spaces) > SHAPES:

@@ -152,28 +152,43 @@ class Frame:
     def number(self, n: int) -> ir.Value:
         return ir.Constant(I64, n)
 
-    def position(self, p: Position, at: Mapping) -> ir.Value:
-        """The number of a position, where the indices stand `at`."""
+    def position(self, p: Position, at: Mapping, example=None) -> ir.Value:
+        """The number of a position, where the indices stand `at`; the last one is each example's own."""
         if p.base == "i":
             return self.builder.add(at[p.index], self.number(p.offset))
         if p.base == "1":
             return self.number(1 + p.offset)
-        return self.builder.add(self.word("extent", p.index), self.number(p.offset))
+        return self.builder.add(self.last(p.index, example), self.number(p.offset))
+
+    def last(self, index: str, example=None) -> ir.Value:
+        """The last position of an index: of a data index, an example's own."""
+        if index in self.writer.system.model or example is None:
+            return self.word("extent", index)
+        lengths = self.builder.inttoptr(self.word("lengths", index), POINTER)
+        return self.builder.load(self.builder.gep(lengths, [example], source_etype=I64), typ=I64)
+
+    def within(self, at: Mapping, example) -> ir.Value:
+        """Whether an example has not ended where the data indices stand."""
+        found: Any = ir.Constant(ir.IntType(1), 1)
+        for i, k in at.items():
+            if i is not None and i not in self.writer.system.model:
+                found = self.builder.and_(found, self.builder.icmp_signed("<=", k, self.last(i, example)))
+        return found
 
 
-def start(frame: Frame, spot: Spot, at: dict) -> ir.Value:
-    """The address of a place at positions, for the first example."""
+def start(frame: Frame, spot: Spot, at: Mapping, example=None) -> ir.Value:
+    """The address of a place at positions, where its examples begin."""
     b = frame.builder
     offset = frame.sum(spot.skipped)
     for p, axis in zip(spot.at, spot.place.axes):
-        offset = b.add(offset, b.mul(frame.position(p, at), frame.word("stride", spot.place, axis)))
+        offset = b.add(offset, b.mul(frame.position(p, at, example), frame.word("stride", spot.place, axis)))
     return frame.lanes.address(b.inttoptr(frame.word("address", spot.place), POINTER), offset)
 
 
-def counted(frame: Frame, n: Node, at: dict) -> Vector:
-    """The number of a position, or of the last."""
+def counted(frame: Frame, n: Node, at: Mapping, example) -> Vector:
+    """The number of a position, or of an example's last."""
     i = n.params[0]
-    whole = frame.builder.add(at[i], frame.word("offset", i)) if n.op is INDEX else frame.word("extent", i)
+    whole = frame.builder.add(at[i], frame.word("offset", i)) if n.op is INDEX else frame.last(i, example)
     return frame.lanes.splat(frame.builder.sitofp(whole, frame.lanes.scalar))
 
 

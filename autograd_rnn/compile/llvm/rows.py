@@ -26,6 +26,8 @@ from .places import Frame, Place, Spot, Writer, computed, counted, part_of, star
 def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
     """Whether a node's value can be made by a stage over rows, while the indices in `fixed` stand still."""
     system = writer.system
+    if n.op in (INDEX, EXTENT):
+        return n.params[0] != BATCH
     if n.op in LEAVES:
         return n.op is not READ or system.roles[n.params[0]] != "class"
     if any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
@@ -80,6 +82,7 @@ class Rows:
         self.made: dict[Node, Cluster] = {}
         self.pieces: dict[Node, list[Cluster]] = {}
         self.spots: dict[Node, Spot] = {}
+        self.copies: dict[Node, Spot] = {}
         for s in self.steps:
             if isinstance(s, Equation):
                 self.equation(s)
@@ -123,6 +126,7 @@ class Rows:
 
     def node(self, n: Node) -> None:
         if n.op is P.matmul:
+            self.gather(n.args[1])
             self.settle(n.args[1])
             self.passes.append(n)
             self.spot(n)
@@ -140,6 +144,18 @@ class Rows:
             cluster.nodes.append(n)
             if n in self.writer.outside:
                 self.spot(n)
+
+    def gather(self, a: Node) -> None:
+        """The last values of examples of different lengths do not lie beside one another: a product wants a copy."""
+        a = self.resolved(a)
+        while a.op in (P.split, P.slice):
+            a = self.resolved(a.args[0])
+        if a.op is READ and a not in self.copies and any(
+                p.base == "T" and p.index not in self.system.model for p in a.params[1]):
+            spot = Spot(Place("inner" if self.outer else "own", a, self.over, True), tuple(map(Position, self.over)))
+            self.send(a, spot, [], self.writer.dims(a))
+            self.close(self.open[self.writer.dims(a)])
+            self.copies[a] = spot
 
     def equation(self, eq: Equation) -> None:
         if eq.name in self.writer.stored:
@@ -215,11 +231,13 @@ class Rows:
                 targets.append(spot)
         return spot
 
-    def locate(self, n: Node) -> Spot:
-        """Where a value lies that is read from memory."""
+    def locate(self, n: Node, rows: bool = False) -> Spot:
+        """Where a value lies that is read from memory; as rows, one beside another."""
         n = self.resolved(n)
+        if rows and n in self.copies:
+            return self.copies[n]
         if n.op in (P.split, P.slice):
-            return part_of(self.writer, n, self.locate(n.args[0]))
+            return part_of(self.writer, n, self.locate(n.args[0], rows))
         return self.spots[n] if n in self.inside and n.op is not READ else self.writer.locate(n)
 
     # --- instructions ------------------------------------------------------------------------------------------------
@@ -240,7 +258,7 @@ class Rows:
         if j is not None:
             offset = b.add(offset, j)
         for k, (p, axis) in enumerate(zip(spot.at, place.axes)):
-            position = frame.position(p, self.at)
+            position = frame.position(p, self.at, example)
             if place.thread:
                 position = b.sub(position, self.base if place.kind == "own" and k == 0 else frame.number(1))
             offset = b.add(offset, b.mul(position, frame.word("stride", place, axis)))
@@ -273,6 +291,35 @@ class Rows:
         count = frame.product(cluster.dims)
 
         def rows(example):
+            with b.if_else(frame.within(self.at, example)) as (inside, past):
+                with inside:
+                    row(example)
+                with past:  # what others read beside an example that has ended is nothing
+                    clear(example)
+
+        def components(whole_vectors, rest):
+            if not cluster.dims:
+                rest(frame.lanes.first(frame.number(1)))(frame.number(0))
+                return
+            whole = b.sub(count, b.srem(count, frame.number(width)))
+            loop(b, frame.number(0), whole, width, whole_vectors(None))
+            with b.if_then(b.icmp_signed("<", whole, count)):
+                rest(frame.lanes.first(b.sub(count, whole)))(whole)
+
+        def clear(example):
+            spots = [s for spots in cluster.targets.values() for s in spots if s.place.kind != "store"]
+
+            def vector(mask):
+                def compute(j):
+                    for spot in spots:
+                        frame.lanes.store(frame.lanes.constant(0), self.address(spot, example, j), mask)
+
+                return compute
+
+            if spots:
+                components(vector, vector)
+
+        def row(example):
             def vector(mask):
                 def compute(j):
                     self.memory: dict[Node, Vector] = {}
@@ -285,13 +332,7 @@ class Rows:
 
                 return compute
 
-            if not cluster.dims:
-                vector(frame.lanes.first(frame.number(1)))(frame.number(0))
-                return
-            whole = b.sub(count, b.srem(count, frame.number(width)))
-            loop(b, frame.number(0), whole, width, vector(None))
-            with b.if_then(b.icmp_signed("<", whole, count)):
-                vector(frame.lanes.first(b.sub(count, whole)))(whole)
+            components(vector, vector)
 
         self.everywhere(lambda: loop(b, self.first, self.last, 1, rows))
 
@@ -305,7 +346,7 @@ class Rows:
         if n in self.memory:
             return self.memory[n]
         if n.op is INDEX or n.op is EXTENT:
-            value = counted(frame, n, self.at)
+            value = counted(frame, n, self.at, example)
         elif self.made.get(n) is cluster:
             value = computed(lanes, n, [self.vector(a) for a in operands(n)])
         elif not self.writer.dims(n):
@@ -319,7 +360,7 @@ class Rows:
         """The product of a weight with the rows at hand."""
         frame, b = self.frame, self.frame.builder
         weight_, operand = n.args
-        source, target = self.locate(operand), self.spots[n]
+        source, target = self.locate(operand, rows=True), self.spots[n]
         depth, count = frame.size(self.writer.dims(weight_)[1]), frame.word("panel count", weight_)
         strides = [frame.word("stride", s.place, BATCH) for s in (source, target)]
         rows = b.sub(self.last, self.first)

@@ -65,8 +65,9 @@ class Space:
         self.memory = np.zeros(self.total + ALIGN, np.uint8)
         self.start = -self.memory.ctypes.data % ALIGN
         self.base = self.memory.ctypes.data + self.start
-        self.direct = {n for n in self.system.given if n in given.values and self.system.roles[n] != "class" and all(
+        self.direct = {n for n in self.system.given if not given.lengths and n in given.values and self.system.roles[n] != "class" and all(
             p.base == "i" and not p.offset for r in self.system.reads if r.params[0] == n for p in r.params[1])}
+        self.lengths: dict[str, np.ndarray] = {}
         self.bound: list[tuple[int, Place, tuple[int, ...], int]] = []
         own = 0
         for key, k in self.words.items():
@@ -116,6 +117,8 @@ class Space:
             return self.size(of[0])
         if kind == "extent":
             return given.extents[of[0]]
+        if kind == "lengths":
+            return self.lengths.setdefault(of[0], np.full(given.batch, given.extents[of[0]], np.int64)).ctypes.data
         if kind in ("panels", "total", "products", "sums"):
             return self.base + self.layout[kind, of[0]][0]
         if kind == "panel count":
@@ -234,6 +237,10 @@ class Space:
 
     def run(self, run: Arrays, lease: np.ndarray, threads: int) -> None:
         machine, given = self.machine, run.given
+        if given.lengths:
+            self.memory.fill(0)
+        for i, lengths in self.lengths.items():
+            lengths[...] = given.lengths.get(i, given.extents[i])
         for edge in self.borders:
             edge.fill(0)
         self.variables(run, lease)

@@ -114,7 +114,8 @@ def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
             at = {index: position}
 
             def example_sum(k, before):
-                return before + value(writer, frame, e, at, k, j, mask)
+                inside = frame.within(at, k)
+                return before + lanes.choose(inside, value(writer, frame, e, at, k, j, mask), 0)
 
             return folded(lanes, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
 
@@ -136,10 +137,10 @@ def value(writer: Writer, frame: Frame, root: Node, at: dict, example, j, mask) 
         if n.op is CONST:
             made[n] = lanes.constant(n.params[0])
         elif n.op is INDEX or n.op is EXTENT:
-            made[n] = counted(frame, n, at)
+            made[n] = counted(frame, n, at, example)
         elif in_memory(writer, n):
             spot = writer.locate(n)
-            pointer = start(frame, spot, at)
+            pointer = start(frame, spot, at, example)
             if spot.place.batched:
                 pointer = lanes.address(pointer, b.mul(example, frame.word("stride", spot.place, BATCH)))
             made[n] = lanes.load(lanes.address(pointer, j), mask) if writer.dims(n) else lanes.load_one(pointer)
@@ -170,6 +171,6 @@ def summed(writer: Writer, n: Node) -> bool:
     varying = {*bound, *system.free(n)}
     if fused:
         return all(system.rank(x) == 1 and system.free(x) == varying and x.op not in (INDEX, EXTENT, CONST)
-                   for x in fused[1:])
+                   and not (x.op is READ and any(p.base == "T" for p in x.params[1])) for x in fused[1:])
     return not system.free(n) and e.op not in (INDEX, EXTENT, CONST) and system.free(e) == varying and (
         e.op is READ or native(writer, e, ())) and e.op not in (P.matmul, P.concat)
