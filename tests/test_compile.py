@@ -14,7 +14,7 @@ import systems
 
 from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn import primitives as P
-from autograd_rnn.backpropagate import adjoint_of, backpropagate
+from autograd_rnn.backpropagate import adjoint_of, backpropagate, differentiate
 from autograd_rnn.bind import bind
 from autograd_rnn.compile import passes
 from autograd_rnn.compile.llvm import machine
@@ -249,14 +249,63 @@ def test_a_primitive_of_ones_own_runs_and_is_refused_in_a_file(tmp_path):
         cell.compile().save(tmp_path / "own.py")
 
 
-def test_ragged_batches_and_starts_are_the_references():
-    cell = zoo["lstm_peephole"]
-    params, given = problem(cell, T=6)
-    compiled = cell.compile()
-    initial = {"h": np.full(given["cotangents"]["h"].shape[1:], 0.3), "t": 4}
-    for options in ({"lengths": [3, 6]}, {"initial": initial}):
-        assert difference(compiled.gradient(params, **given, **options)[1], cell.gradient(params, **given, **options)[1]
-                          ) <= 1e-12
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CELLS)
+def test_ragged_batches_are_the_references(name, backend):
+    cell = cell_of(name)
+    for T, lengths, seed in ((6, [3, 6], 0), (5, [5, 1], 1)):
+        params, given = problem(cell, T, seed)
+        given["lengths"] = ragged(cell, params, given, lengths)
+        true = reference(cell, params, given)
+        assert difference(cell.compile(backend=backend).gradient(params, **given)[1], true) <= 1e-12
+
+
+def ragged(cell, params, given, lengths) -> dict:
+    """These lengths along every data index, as far as it goes; one example has its extent."""
+    options = {n: v for n, v in given.items() if n not in ("cotangents", "steps", "noise")}
+    extents = bind(cell.system, params, options, None, None, given.get("steps"), given.get("noise")).given.extents
+    found = {i: [min(n, extents[i]) for n in lengths] for i in extents if i not in cell.system.model}
+    for i, ns in found.items():
+        ns[ns.index(max(ns))] = extents[i]
+    return found
+
+
+def reference(cell, params, given) -> dict:
+    """Gradients through the reference evaluator."""
+    given = dict(given)
+    options = [given.pop(n, None) for n in ("cotangents", "initial", "lengths", "steps", "noise")]
+    return differentiate(cell.system, cell.loss, cell.outputs, params, None, options[0], given, *options[1:],
+                         evaluate)[1]
+
+
+@pytest.mark.parametrize("name", ["lstm_peephole", "gru", "rnn"])
+def test_padding_changes_nothing(name):
+    """What padding holds changes no bit; how much of it there is, no digit that counts."""
+    cell, compiled = zoo[name], zoo[name].compile(backend="llvm")
+    params, given = problem(cell, T=7)
+    lengths = [4, 7]
+    true = compiled.gradient(params, **given, lengths=lengths)[1]
+    spoiled = {"x": given["x"].copy(), "cotangents": {"h": given["cotangents"]["h"].copy()}}
+    spoiled["x"][4:, 0] = spoiled["cotangents"]["h"][4:, 0] = np.nan
+    found = compiled.gradient(params, **spoiled, lengths=lengths)[1]
+    assert all((found[n] == true[n]).all() for n in true)
+    longer = {"x": np.pad(given["x"], ((0, 5), (0, 0), (0, 0)), constant_values=7.0),
+              "cotangents": {"h": np.pad(given["cotangents"]["h"], ((0, 5), (0, 0), (0, 0)))}}
+    found = compiled.gradient(params, **longer, lengths=lengths)[1]
+    assert not found["x"][7:].any()
+    assert difference({**found, "x": found["x"][:7]}, true) <= 1e-12
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_start_within_a_sequence_is_the_references(backend):
+    for name in ("lstm_peephole", "clockwork"):
+        cell = cell_of(name)
+        params, given = problem(cell, T=6)
+        state = cell.run(params, **{n: v for n, v in given.items() if n != "cotangents"}).final
+        assert state["t"] == [6, 6] or state["t"] == 6
+        given["initial"] = state
+        found = cell.compile(backend=backend).gradient(params, **given)[1]
+        assert difference(found, reference(cell, params, given)) <= 1e-12
 
 
 def test_report_tells_loops_from_what_is_time_parallel():
