@@ -29,11 +29,20 @@ def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
     return found[outputs, unit]
 
 
-def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> dict[str, bool]:
-    """The names whose arrays a gradient is made of: False where only a value just outside is."""
-    found = {derived.names[n]: False for n, _ in system.beginnings if n in derived.names}
+Wanted = Mapping[str, bool | str]
+
+
+def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> Wanted:
+    """The names that a gradient is made of: True, whole; False, where it begins or ends; a name, its inner product."""
+    found: dict[str, bool | str] = {derived.names[n]: False for n, _ in system.beginnings if n in derived.names}
     found.update((derived.names[n], True) for n in system.having("parameter", "input") if n in derived.names)
-    return {**found, **dict.fromkeys((*outputs, *system.carried), True)}
+    found.update((n, False) for n in system.carried)
+    return {**found, **{n: derived.seeds.get(n, True) for n in outputs}}
+
+
+def inner_product(name: str) -> str:
+    """The name of an output's inner product with its cotangent, where an evaluator gives that."""
+    return f"inner#{name}"
 
 
 def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping | None, run: Callable = evaluate
@@ -52,12 +61,16 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     stores = run(system, full, wanted(forward.system, derived, outputs))
     value: Any = 0.0
     for name in outputs:
+        if inner_product(name) in stores:
+            value = value + np.sum(stores[inner_product(name)])
+            continue
         out = inner(system, name, stores[name], given, batched=True)
         value = value + (np.sum(out) if cotangents is None else np.vdot(seeds[derived.seeds[name]], out))
     gradients = {}
     for n in forward.system.having("parameter", "input"):  # what the outputs do not depend on has a gradient of zero
-        store = _store(forward, derived, stores, n)
-        gradients[n] = np.array(inner(forward.system, n, store, given, batched))
+        array = inner(forward.system, n, _store(forward, derived, stores, n), given, batched)
+        own = forward.system.axes[n] and array.flags.writeable and array.flags.c_contiguous
+        gradients[n] = array if own else np.array(array)
     for n, end in ends:
         where: int | np.ndarray = 0
         if end.base == "T":

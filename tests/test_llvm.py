@@ -184,7 +184,7 @@ def test_correlations(outer, inner, height, widths, dtype):
     half = products.width * (down // products.width // 2)
     for first, last in ((0, half), (half, down)):  # as two threads would
         functions["correlate2"](address(u), inner * height, height, address(vs[0]), inner * widths[0], widths[0],
-                               address(vs[1]), inner * widths[1], widths[1], outer, inner, *widths, height, first, last,
+                               address(vs[1]), inner * widths[1], widths[1], outer, inner, *widths, height, first, last, 0,
                                address(c), address(sums), address(scratch))
     tolerance = dict(rtol=1e3 * np.finfo(dtype).eps, atol=1e3 * np.finfo(dtype).eps * outer)
     for v, start in zip(vs, starts):

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import primitives as P
 from ..arrays import Given
-from ..backpropagate import adjoint_of, differentiate, wanted
+from ..backpropagate import Wanted, adjoint_of, differentiate, wanted
 from ..bind import bind
 from ..equations import System
 from ..errors import CellError
@@ -58,17 +58,17 @@ def compiled(system: System, given: Given, keep: Iterable[str] | None = None) ->
     return program_of(system, keep)(system, given, list(system.axes) if keep is None else list(keep))
 
 
-def as_machine_code(system: System, given: Given, keep: Mapping[str, bool] | None = None, threads: int | None = None
+def as_machine_code(system: System, given: Given, keep: Wanted | None = None, threads: int | None = None
                     ) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by machine code that is made once and lives as long as the system."""
-    whole = dict.fromkeys(system.axes, True) if keep is None else keep
+    whole: Wanted = dict.fromkeys(system.axes, True) if keep is None else keep
     if given.lanes or given.dtype not in (np.float32, np.float64) or any(
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
     return machine_of(system, whole, given.dtype == np.float64)(system, given, whole, threads)
 
 
-def fastest(system: System, given: Given, keep: Mapping[str, bool] | None = None) -> dict[str, np.ndarray]:
+def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, compiled where there is work enough. Shapes alone decide, so that bits do not change."""
     steps = int(np.prod([n for i, n in given.extents.items() if i not in system.model], initial=1))
     return (backend_of("auto") if steps * given.batch >= WORK else evaluate)(system, given, keep)
@@ -82,7 +82,7 @@ def program_of(system: System, keep: Iterable[str] | None) -> NumpyProgram:
     return programs[kept]
 
 
-def machine_of(system: System, keep: Mapping[str, bool], double: bool):
+def machine_of(system: System, keep: Wanted, double: bool):
     from .llvm.machine import Machine  # needs an extra
 
     machines = system.__dict__.setdefault("_machines", {})

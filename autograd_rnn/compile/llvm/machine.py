@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ... import primitives as P
 from ...arrays import Arrays, Given
-from ...equations import Equation, System
-from ...graph import READ, Node
+from ...backpropagate import Wanted, inner_product
+from ...equations import BATCH, Equation, System
+from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
 from ..passes import (
@@ -40,10 +42,14 @@ SHAPES = 4  # lengths and batches whose memory is kept for the next run
 class Machine:
     """A system as functions for one float type.
 
-    keep: the names whose arrays are wanted, and of each whether at all positions or only at an end.
+    keep: what is wanted, see `backpropagate.wanted`.
     """
 
-    def __init__(self, system: System, keep: Mapping[str, bool], double: bool, passes: Iterable[Pass] = PASSES):
+    def __init__(self, system: System, keep: Wanted, double: bool, passes: Iterable[Pass] = PASSES):
+        self.inner = {n: seed for n, seed in keep.items() if isinstance(seed, str)}
+        for n, seed in self.inner.items():
+            system = with_inner_product(system, n, seed)
+        keep = {**{n: whole is True for n, whole in keep.items()}, **{inner_product(n): True for n in self.inner}}
         self.system, self.keep = optimised(system, passes, keep), keep
         self.bytes = 8 if double else 4
         vector, rows = registers()
@@ -129,4 +135,15 @@ class Machine:
         lease = space.lease(waiting)
         space.run(run, lease, space.threads(threads or cores()))
         rest = Arrays(system, given)  # what is only handed on
-        return {n: run.store(n) if n in own.axes else rest.store(n) for n in keep}
+        names = [*keep, *map(inner_product, self.inner)]
+        return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
+
+
+def with_inner_product(system: System, name: str, seed: str) -> System:
+    """The system with one equation more: the sum of a variable times another, component by component."""
+    at = tuple(map(Position, system.axes[name]))
+    value = read(name, at) * read(seed, at)  # type: ignore[operator]
+    for i in (*reversed(system.axes[name]), *([BATCH] if name in system.per_example else [])):
+        value = node(P.sum, value, params=(i,))
+    eq = Equation(inner_product(name), (), value)
+    return System([*system.equations, eq], {**system.axes, eq.name: ()}, system.model, system.declarations)

@@ -127,14 +127,15 @@ class Products:
 
         v is `sides` matrices beside each other, each from a new panel on: for u, and for each of them, an address, and
         how far the next outer and the next inner row lie; then the counts of outer and inner rows, the width of each
-        v, u's width, first (a multiple of the vector's width), last, c, sums, scratch: a table of BLOCK offsets a
+        v, u's width, first (a multiple of the vector's width), last, whether c and sums hold the sums of later rows
+        already, c, sums, scratch: a table of BLOCK offsets a
         matrix, BLOCK vectors of u, BLOCK rows of panels of v. c is padded to whole vectors down, whole panels across.
         """
         def write(x, *arguments):
             b, n = x.builder, self._number
             matrices = [arguments[3 * k:3 * k + 3] for k in range(sides + 1)]
             outer, inner, *widths = arguments[3 * sides + 3:4 * sides + 5]
-            height, first, last, c, sums, scratch = arguments[4 * sides + 5:]
+            height, first, last, begun, c, sums, scratch = arguments[4 * sides + 5:]
             panel, block = n(self.panel), n(BLOCK)
             starts = [n(0)]  # in panels
             for width in widths:
@@ -148,7 +149,9 @@ class Products:
             def offset(table, k):
                 return b.load(b.gep(table, [k], source_etype=I64), typ=I64)
 
-            def one_block(r0):
+            def one_block(done):
+                r0 = b.sub(b.mul(b.sdiv(b.sub(rows, n(1)), block), block), done)  # the last block first
+                more = b.or_(b.icmp_signed(">", done, n(0)), b.icmp_signed("!=", begun, n(0)))
                 left = b.sub(rows, r0)
                 count = b.select(b.icmp_signed("<", left, block), left, block)
 
@@ -183,7 +186,7 @@ class Products:
                         return total + part
 
                     place = x.address(sums, i)
-                    before = x.choose(b.icmp_signed(">", r0, n(0)), x.load(place), 0)
+                    before = x.choose(more, x.load(place), 0)
                     x.store(before + folded(x, n(0), count, x.constant(0), pack_u), place)
                     for shift in range(0, x.width, self.rows):
                         one_strip(b.add(i, n(shift)), x.address(tile, n(shift)))
@@ -193,8 +196,7 @@ class Products:
                         corner = x.address(c, b.add(b.mul(i, c_row), b.mul(p, panel)))
                         places = [[x.address(corner, b.add(b.mul(n(k), c_row), n(j * x.width))) for j in range(2)]
                                   for k in range(self.rows)]
-                        begun = b.icmp_signed(">", r0, n(0))
-                        begin = [[x.choose(begun, x.load(q), 0) for q in row] for row in places]
+                        begin = [[x.choose(more, x.load(q), 0) for q in row] for row in places]
                         sources = [x.address(strip, n(k)) for k in range(self.rows)]
                         piece = x.address(packed, b.mul(b.mul(p, block), panel))
                         found = self._block(x, sources, x.width, piece, count, begin)
@@ -208,7 +210,7 @@ class Products:
 
             loop(b, n(0), rows, BLOCK, one_block)
 
-        return self._function(f"correlate{sides}", "pnn" * (sides + 1) + "nn" + "n" * sides + "nnnppp", write)
+        return self._function(f"correlate{sides}", "pnn" * (sides + 1) + "nn" + "n" * sides + "nnnnppp", write)
 
     def correlate_scratch(self, sides: int, width: int) -> int:
         """The bytes of scratch that `correlate` wants for `sides` matrices, together so many numbers wide."""

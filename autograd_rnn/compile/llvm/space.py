@@ -54,7 +54,7 @@ class Space:
         self.late = {n for n in written if not self.system.axes[n]} | {
             eq.name for kind, eq in machine.steps if kind == "result"}  # made whole, under their names, in their turn
         self.arrays = [n for n in self.system.defined if n in self.writer.stored and n not in written | self.late
-                       and n not in self.writer.parts]
+                       and n not in self.writer.parts and not (machine.keep.get(n) and self.system.axes[n])]
         for n in self.arrays:
             self.reserve(("store", n), self.kept(n))
         for node, place in self.writer.outside.items():
@@ -130,7 +130,7 @@ class Space:
             key, axes = (("panels", of[0]), axes_of(self.writer, of[0])) if kind[0] == "p" else (
                 of[:2], self.leading(of[1]))
             return int(np.prod(self.layout[key][1][axes.index(of[-1]) + 1:])) * self.machine.bytes
-        return {"batch": given.batch, "block": self.block, "offset": 0}[kind]
+        return {"batch": given.batch, "block": self.block, "offset": 0, "begun": 0}[kind]
 
     def size(self, d) -> int:
         return d if isinstance(d, int) else int(d) if str(d).isdigit() else self.given.sizes[d]

@@ -92,12 +92,12 @@ def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, pa
         for i, k in at.items():
             begin = b.add(begin, b.mul(b.sub(k, frame.number(1)), frame.word("result stride", kind, group, i)))
         results.append(b.inttoptr(begin, POINTER))
-    arguments = [*sides, outer, frame.word("batch"), *widths, height, *share, *results, scratch]
+    arguments = [*sides, outer, frame.word("batch"), *widths, height, *share, frame.word("begun"), *results, scratch]
     b.call(writer.products.correlate(len(right)), arguments)
 
 
 def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
-    """sum_batch(sum_t(e[t])): for each position the sum over the examples, added up; components are shared out."""
+    """sum_batch(sum_t(e[t])): from the last position on the sums over the examples; components are shared out."""
     b, lanes = frame.builder, frame.lanes
     bound, e = summand(n)
     index = next((i for i in bound if i != BATCH), None)
@@ -123,7 +123,10 @@ def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
             found = at_position(None)
         else:
             end = b.add(frame.word("extent", index), frame.number(1))
-            found = folded(lanes, frame.number(1), end, lanes.constant(0), lambda k, before: before + at_position(k))
+            place = lanes.address(target, j)
+            more = b.icmp_signed("!=", frame.word("begun"), frame.number(0))
+            before = lanes.choose(more, lanes.load(place, mask), 0)
+            found = folded(lanes, frame.number(1), end, before, lambda k, before: before + at_position(b.sub(end, k)))
         lanes.store(found, lanes.address(target, j), mask)
 
     loop(b, low, high, writer.width, components)
