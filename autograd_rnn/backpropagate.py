@@ -79,12 +79,18 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
         store = _store(forward, derived, stores, n)
         label = forward.system.gradient_label(n, end)
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
-    finite = np.isfinite(value) and all(np.isfinite(g).all() for g in gradients.values())
-    if not finite:
+    if not (np.isfinite(value) and all(map(finite, gradients.values()))):
         _explain(forward, derived, full)
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,
             Trace(forward.system, given, carried, batched))
+
+
+def finite(array: np.ndarray) -> bool:
+    """Whether every number is; squares show it without an array of truths, or overflow and leave it to that."""
+    flat = array.ravel()
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.vdot(flat, flat)) or np.isfinite(array).all())
 
 
 def differentiate(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,

@@ -388,16 +388,18 @@ class Cell:
         """
         return grade(self.derivation(outputs), text)
 
-    def compile(self, outputs: Iterable[str] | None = None, backend: str = "auto", threads: int | None = None
-                ) -> Program:
+    def compile(self, outputs: Iterable[str] | None = None, backend: str = "auto", threads: int | None = None,
+                memory: str | int | None = None) -> Program:
         """The cell and its adjoint as a program, made once: machine code for this processor, or NumPy.
 
         `program.gradient` and `program.forward` take what `gradient` and `run` take and give the same numbers;
         `program.source` is the NumPy text, `program.save(path)` a file that needs only NumPy, `program.report()` says
         what stayed in a loop. outputs: names whose cotangents will be given; by default the loss, or the cell's
         outputs. backend: "llvm", machine code (the extra `fast`); "numpy"; "auto", the first that is there. threads:
-        how many the examples are shared among; by default as many as there are processors. Neither batch, length,
-        sizes nor threads change a program, nor do threads change a bit of what it gives.
+        how many the examples are shared among; by default as many as there are processors. memory: what a gradient
+        may take beside the arrays given and handed out, like "64MB"; it then goes over the sequence in stretches, at
+        the price of computing most of it twice. Neither batch, length nor sizes change a program, and neither threads
+        nor memory a bit of what it gives.
 
         >>> program = Cell("h[t] = tanh(w * h[t-1] + x[t])\\nL = sum_t(h[t])\\nx: input()\\nw: ()").compile()
         >>> value, grads = program.gradient({"w": 0.5}, x=[1.0, 0.0])
@@ -405,7 +407,7 @@ class Cell:
         1.124994 0.661019
         """
         unit, names = self._ends(outputs)
-        return Program(self.system, names[0] if unit else None, names, self.name, backend, threads)
+        return Program(self.system, names[0] if unit else None, names, self.name, backend, threads, memory)
 
     # --- printed -------------------------------------------------------------------------------------------------
 

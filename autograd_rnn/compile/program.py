@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -36,11 +37,12 @@ def has_llvm() -> bool:
     return find_spec("llvmlite") is not None
 
 
-def backend_of(name: str, threads: int | None = None) -> Run:
+def backend_of(name: str, threads: int | None = None, memory: str | int | None = None) -> Run:
     """What evaluates a system, as `evaluate` does: "llvm", machine code; "numpy"; "auto", the first that is there.
 
     Raises CellError for another name, or where llvmlite is missing that "llvm" needs.
     """
+    size = memory_of(memory)
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise CellError(f"`threads` is {threads!r}.", remedy="Give a whole number from 1, or None for all processors.")
     if name not in ("auto", "llvm", "numpy"):
@@ -48,7 +50,22 @@ def backend_of(name: str, threads: int | None = None) -> Run:
     if name == "llvm" and not has_llvm():
         raise CellError("Machine code needs llvmlite, which is not installed.",
                         remedy="Install it: pip install 'autograd_rnn[fast]'.")
-    return compiled if name == "numpy" or not has_llvm() else partial(as_machine_code, threads=threads)
+    if name == "numpy" or not has_llvm():
+        if memory is not None:
+            raise CellError("A NumPy program keeps to no budget of memory.",
+                            remedy="Leave out `memory`, or use machine code: pip install 'autograd_rnn[fast]'.")
+        return compiled
+    return partial(as_machine_code, threads=threads, memory=size)
+
+
+def memory_of(text: str | int | None) -> int | None:
+    """Bytes from a number of them, or from "64MB"."""
+    if text is None or (isinstance(text, int) and not isinstance(text, bool) and text > 0):
+        return text
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMG]?)B\s*", text, re.IGNORECASE) if isinstance(text, str) else None
+    if not found:
+        raise CellError(f"`memory` is {text!r}.", remedy='Give a number of bytes, or a text like "64MB".')
+    return int(float(found[1]) * 1024 ** " KMG".index(found[2].upper() or " "))
 
 
 def compiled(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
@@ -58,14 +75,15 @@ def compiled(system: System, given: Given, keep: Iterable[str] | None = None) ->
     return program_of(system, keep)(system, given, list(system.axes) if keep is None else list(keep))
 
 
-def as_machine_code(system: System, given: Given, keep: Wanted | None = None, threads: int | None = None
-                    ) -> dict[str, np.ndarray]:
+def as_machine_code(system: System, given: Given, keep: Wanted | None = None, threads: int | None = None,
+                    memory: int | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by machine code that is made once and lives as long as the system."""
     whole: Wanted = dict.fromkeys(system.axes, True) if keep is None else keep
     if given.lanes or given.dtype not in (np.float32, np.float64) or any(
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
-    return machine_of(system, whole, given.dtype == np.float64)(system, given, whole, threads)
+    made = machine_of(system, whole, given.dtype == np.float64, memory is not None)
+    return made(system, given, whole, threads, memory)
 
 
 def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
@@ -82,13 +100,13 @@ def program_of(system: System, keep: Iterable[str] | None) -> NumpyProgram:
     return programs[kept]
 
 
-def machine_of(system: System, keep: Wanted, double: bool):
+def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
     from .llvm.machine import Machine  # needs an extra
 
     machines = system.__dict__.setdefault("_machines", {})
-    key = frozenset(keep.items()), double
+    key = frozenset(keep.items()), double, apart
     if key not in machines:
-        machines[key] = Machine(system, keep, double)
+        machines[key] = Machine(system, keep, double, apart=apart)
     return machines[key]
 
 
@@ -99,9 +117,9 @@ class Program:
     """
 
     def __init__(self, system: System, loss: str | None, outputs: tuple[str, ...], name: str | None,
-                 backend: str = "auto", threads: int | None = None):
+                 backend: str = "auto", threads: int | None = None, memory: str | int | None = None):
         self.system, self.loss, self.outputs, self.name = system, loss, outputs, name
-        self._run = backend_of(backend, threads)
+        self._run = backend_of(backend, threads, memory)
         if backend == "auto" and not has_llvm():
             warnings.warn("llvmlite is not installed: the program runs in NumPy. For machine code: "
                           "pip install 'autograd_rnn[fast]'", stacklevel=3)

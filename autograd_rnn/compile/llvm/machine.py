@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +31,13 @@ from ..passes import (
 from .native import Code, cores, registers
 from .partition import Overwritten, Partition, steps_of
 from .places import Writer
-from .rows import pack, phase, weight
+from .rows import Chain, pack, phase, weight
 from .space import Space
+from .stretches import Stretches
 from .totals import Together, riders, together, totals
 
 PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
+ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
 SHAPES = 4  # lengths and batches whose memory is kept for the next run
 
 
@@ -45,31 +47,37 @@ class Machine:
     keep: what is wanted, see `backpropagate.wanted`.
     """
 
-    def __init__(self, system: System, keep: Wanted, double: bool, passes: Iterable[Pass] = PASSES):
+    def __init__(self, system: System, keep: Wanted, double: bool, passes: Iterable[Pass] = PASSES,
+                 apart: bool = False):
+        """apart: whether each chain is a function of its own, for runs in stretches."""
         self.inner = {n: seed for n, seed in keep.items() if isinstance(seed, str)}
         for n, seed in self.inner.items():
             system = with_inner_product(system, n, seed)
-        keep = {**{n: whole is True for n, whole in keep.items()}, **{inner_product(n): True for n in self.inner}}
-        self.system, self.keep = optimised(system, passes, keep), keep
+        self.keep = {n: whole is True for n, whole in keep.items()} | {inner_product(n): True for n in self.inner}
+        self.system = optimised(system, passes, self.keep)
         self.bytes = 8 if double else 4
         vector, rows = registers()
-        apart: set[str] = set()
+        awake: set[str] = set()
         while True:
             self.writer = Writer(self.system, double, vector // self.bytes, rows)
-            self.partition = Partition(self.system, keep, self.writer, apart)
+            self.partition = Partition(self.system, self.keep, self.writer, awake)
             try:
                 phases = self.partition.phases()
                 break
             except Overwritten as lost:
-                apart |= lost.args[0]
+                awake |= lost.args[0]
         self.riders: dict[Node, tuple[Together, tuple]] = {}  # column sums that a product makes beside its own
-        self.steps = list(self.written(phases))
+        self.order: dict[str, Chain] = {}  # of functions that are one chain
+        self.sums: set[str] = set()  # functions that sum over rows
+        self.summed: list[Node] = []
+        self.references: dict[int, list] = {}
+        self.steps = list(self.written(phases, apart))
         self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
         self.made = {s for kind, x in phases if kind == "reference" for s in steps_of(x)}  # by the reference
         self.spaces: dict[tuple, list[Space]] = {}
         self.sizes: dict[tuple, dict[str, int]] = {}
 
-    def written(self, phases: Iterable[tuple[str, Any]]):
+    def written(self, phases: Iterable[tuple[str, Any]], apart: bool):
         """The steps of a run: names of functions, over examples or parts; results; the reference's functions."""
         packed: set[Node] = set()
         phases = list(phases)
@@ -87,18 +95,26 @@ class Machine:
                 if new:
                     packed.update(new)
                     yield "parts", pack(self.writer, new)
-                if any(chain.stages for chain in x):
-                    yield "rows", phase(self.writer, x)
+                chains = [chain for chain in x if chain.stages]
+                for some in [[chain] for chain in chains] if apart else [chains] if chains else []:
+                    name = phase(self.writer, some)
+                    self.order.update((name, chain) for chain in some if apart)
+                    yield "rows", name
             elif kind == "totals":
                 products = together(x)
                 sums = [n for n in x if not contraction(n)]
                 found = riders(self.writer, products, sums)
                 self.riders.update(found)
-                yield "parts", totals(self.writer, products, [n for n in sums if n not in found])
+                name = totals(self.writer, products, [n for n in sums if n not in found])
+                self.sums.add(name)
+                self.summed += x
+                yield "parts", name
             elif kind == "results":
                 yield from (("result", eq) for eq in x)
             else:
-                yield "reference", self.reference(x)
+                functions = self.reference(x)
+                self.references[id(functions)] = list(steps_of(x))
+                yield "reference", functions
 
     def reference(self, step) -> list:
         """The reference's own functions for a step, and before it for what it only looks at."""
@@ -115,15 +131,18 @@ class Machine:
                 stack.extend(operands(n))
         return [plan.step(n, ()) for n in [*before, step]]
 
-    def __call__(self, system: System, given: Given, keep: Iterable[str], threads: int | None = None
-                 ) -> dict[str, np.ndarray]:
-        """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""
+    def __call__(self, system: System, given: Given, keep: Iterable[str], threads: int | None = None,
+                 memory: int | None = None) -> dict[str, np.ndarray]:
+        """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them.
+
+        memory: the bytes that a run may take beside the arrays given and handed out.
+        """
         own = self.system
         key = tuple(sorted(given.sizes.items()))
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
         run = Arrays(own, replace(given, sizes=self.sizes[key]))
-        shape = (key, tuple(given.extents.items()), given.batch, bool(given.lengths))
+        shape = (key, tuple(given.extents.items()), given.batch, bool(given.lengths), threads, memory)
         waiting = self.spaces.pop(shape, [])
         self.spaces[shape] = waiting
         while len(self.spaces) > SHAPES:
@@ -131,12 +150,19 @@ class Machine:
         try:
             space = waiting.pop()
         except IndexError:  # none is free
-            space = Space(self, run.given)
-        lease = space.lease(waiting)
-        space.run(run, lease, space.threads(threads or cores()))
+            space = self.space(run.given, threads or cores(), memory)
+        space.run(run, space.lease(waiting))
         rest = Arrays(system, given)  # what is only handed on
         names = [*keep, *map(inner_product, self.inner)]
         return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
+
+    def space(self, given: Given, threads: int, memory: int | None) -> Space:
+        """Room for a run: for all of it, or for as long stretches as the memory allows."""
+        space = Space(self, given)
+        threads = threads if space.total > ALONE else 1
+        if memory is not None and space.bytes(threads) > memory:
+            space = Stretches.within(self, given, threads, memory)
+        return space.allocate(threads)
 
 
 def with_inner_product(system: System, name: str, seed: str) -> System:

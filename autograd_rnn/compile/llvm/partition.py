@@ -358,13 +358,15 @@ class Partition:
                     ends and (reads or name not in self.keep or len(ends) > 1)):
                 continue
             home = self.home.get(inner[0])
-            loop = self.groups[home.top].loop if home is not None else None
-            if loop is None or self.groups[home.top].inner != [home] or system.axes[name] != (loop.index,):  # type: ignore
+            if home is None:
+                continue
+            loop = self.groups[home.top].loop
+            if loop is None or self.groups[home.top].inner != [home] or system.axes[name] != (loop.index,):
                 continue
             before = Position(loop.index, "i", -loop.sign)
             last = Position(loop.index, "T" if loop.sign > 0 else "1")
-            if all(n.params[1] == (last,) and self.later(n, home) or n.params[1] == (before,) and all(
-                    self.home.get(c) is home for c in self.users(n)) for n in reads):
+            if all((n.params[1] == (last,) and self.later(n, home)) or (n.params[1] == (before,) and all(
+                    self.home.get(c) is home for c in self.users(n))) for n in reads):
                 self.writer.resting[name] = loop.index
 
     def later(self, n: Node, home: Group) -> bool:
@@ -386,8 +388,8 @@ class Partition:
             chain = self.chains.get(home.top)
             kind = "node"
             if home.outer and tops == {home.top}:  # within one round of a loop
-                still = [i for k, i in enumerate(home.outer) if all(g.outer[:k + 1] == home.outer[:k + 1] for g in others
-                                                                   if g is not None)]
+                nested = [g.outer for g in others if g is not None]
+                still = [i for k, i in enumerate(home.outer) if all(o[:k + 1] == home.outer[:k + 1] for o in nested)]
                 kind, axes, batched = "inner", tuple(i for i in axes if i not in still), True
             elif chain is not None and chain.over is not None and all(self.chains.get(k) is chain for k in tops):
                 kind, axes, batched = "own", (chain.over, *(i for i in axes if i != chain.over)), True

@@ -6,7 +6,7 @@ same code serves every size, batch and length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Place:
     """
 
     kind: str
-    of: Hashable
+    of: Any
     axes: tuple[str, ...]
     batched: bool
 

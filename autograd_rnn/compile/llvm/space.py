@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,21 @@ from .totals import Together
 if TYPE_CHECKING:
     from .machine import Machine
 
-ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
 ALIGN = 64  # bytes; a vector that crosses a line of the cache takes two loads
 BLOCK = 128  # rows of time-parallel work that are taken at once, so that what they make is still in cache
+
+
+Bound = tuple[int, Place, tuple[int, ...], int]  # a word, whose address, an input's shape, the bytes before it
+
+
+@dataclass
+class Running:
+    """A run under way: its arrays, values of the reference's, what has no address yet, what must live on."""
+
+    run: Arrays
+    values: dict[Node, np.ndarray]
+    pending: list[Bound]
+    held: list[np.ndarray]
 
 
 class Lease:
@@ -41,12 +54,15 @@ class Space:
     It is used again once nothing that was handed out of it is left.
     """
 
-    def __init__(self, machine: Machine, given: Given):
-        self.machine, self.given = machine, given
+    def __init__(self, machine: Machine, given: Given, stretch: int | None = None):
+        """stretch: how many positions of the time index there is room for at once, all where None."""
+        self.machine, self.full = machine, given
         self.writer, self.system = machine.writer, machine.system
+        time = self.system.time
+        self.given = given if stretch is None or time is None else replace(
+            given, extents={**given.extents, time: stretch})
         self.words = self.writer.context.words
         self.dtype = np.dtype(np.float64 if machine.bytes == 8 else np.float32)
-        self.context = np.zeros(len(self.words) + 1, np.int64)
         self.block = max(1, BLOCK // given.batch)
         self.layout: dict[Any, tuple[int, tuple[int, ...]]] = {}  # offset and shape of what lies in the memory
         self.total = self.scratch = 0
@@ -62,20 +78,38 @@ class Space:
                 self.reserve(("node", node), self.shape(node, place))
         for key in self.words:
             self.room(key)
-        self.memory = np.zeros(self.total + ALIGN, np.uint8)
-        self.start = -self.memory.ctypes.data % ALIGN
-        self.base = self.memory.ctypes.data + self.start
-        self.direct = {n for n in self.system.given if not given.lengths and n in given.values and self.system.roles[n] != "class" and all(
-            p.base == "i" and not p.offset for r in self.system.reads if r.params[0] == n for p in r.params[1])}
-        self.lengths: dict[str, np.ndarray] = {}
-        self.bound: list[tuple[int, Place, tuple[int, ...], int]] = []
+        self.own: dict[int, int] = {}  # where a thread's values lie in its scratch, by word
         own = 0
         for key, k in self.words.items():
             if key[0] == "address" and key[1].thread:
-                place = key[1]
-                self.context[k] = own
-                count = int(np.prod(self.counts(place))) * self.width(place.of)
+                self.own[k] = own
+                count = int(np.prod(self.counts(key[1]))) * self.width(key[1].of)
                 own += self.whole(count * machine.bytes, ALIGN)
+        self.scratch = self.whole(max(self.scratch, own), ALIGN) + ALIGN
+        self.direct = {n for n in self.system.given if not given.lengths and n in given.values and self.stays(n)}
+
+    def stays(self, name: str) -> bool:
+        """Whether an input is read only where it stands, so that it needs no ends."""
+        return self.system.roles[name] != "class" and all(
+            p.base == "i" and not p.offset for r in self.system.reads if r.params[0] == name for p in r.params[1])
+
+    def bytes(self, threads: int) -> int:
+        """What a run takes beside the arrays that are given and handed out."""
+        return self.total + threads * self.scratch
+
+    def allocate(self, threads: int) -> Space:
+        """The space with its memory, and in the context all that does not change from run to run."""
+        machine, given = self.machine, self.given
+        self.memory = np.zeros(self.total + ALIGN, np.uint8)
+        self.start = -self.memory.ctypes.data % ALIGN
+        self.base = self.memory.ctypes.data + self.start
+        self.threads, self.hand = threads, np.empty(threads * self.scratch + ALIGN, np.uint8)
+        self.lengths: dict[str, np.ndarray] = {}
+        self.context = np.zeros(len(self.words) + 1, np.int64)
+        self.bound: list[Bound] = []
+        for key, k in self.words.items():
+            if k in self.own:
+                self.context[k] = self.own[k]
             elif key[0] == "address" and (key[1].kind, key[1].of) in self.layout:
                 self.context[k] = self.base + self.layout[key[1].kind, key[1].of][0] - self.before(key[1])
             elif key[0] == "address":
@@ -83,7 +117,6 @@ class Space:
                 self.bound.append((k, key[1], shape, self.before(key[1]) if shape else 0))
             else:
                 self.context[k] = self.word(*key)
-        self.scratch = self.whole(max(self.scratch, own), ALIGN) + ALIGN
         self.borders = [edge for n in self.arrays for edge in self.edges(n)]
         self.offsets = [(key[1], k) for key, k in self.words.items() if key[0] == "offset"]
         self.resting = {n: bordered_shape(self.system, n, given) for n in self.writer.resting}
@@ -92,6 +125,7 @@ class Space:
         self.inner = [(key, tuple(map(self.size, self.writer.dims(key[1])))) for key in self.layout
                       if key[0] in ("node", "total")]
         self.results = {eq.name: self.part(eq.value) for kind, eq in machine.steps if kind == "result"}
+        return self
 
     # --- sizes -------------------------------------------------------------------------------------------------------
 
@@ -205,7 +239,7 @@ class Space:
         """The shape of an input where only its own position is read: it stays where it is, without ends."""
         if place.kind != "store" or place.of not in self.direct:
             return ()
-        shape, axes = bordered_shape(self.system, place.of, self.given), len(place.axes)  # type: ignore[arg-type]
+        shape, axes = bordered_shape(self.system, place.of, self.full), len(place.axes)  # type: ignore[arg-type]
         return tuple(n - 2 for n in shape[:axes]) + shape[axes:]
 
     def reserve(self, key, shape: tuple[int, ...]) -> None:
@@ -225,50 +259,58 @@ class Space:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def threads(self, most: int) -> int:
-        """How many threads the work is worth."""
-        return most if self.total > ALONE else 1
-
     def lease(self, waiting: list[Space]) -> np.ndarray:
         """The memory for one run; when the last array made from it is gone, the space waits for the next."""
         lease = Lease(self.memory)
         self.returned = weakref.ref(lease, lambda _: waiting.append(self))
         return np.asarray(lease)
 
-    def run(self, run: Arrays, lease: np.ndarray, threads: int) -> None:
-        machine, given = self.machine, run.given
+    def begin(self, run: Arrays, lease: np.ndarray) -> Running:
+        """What a run starts from: ends, lengths, offsets."""
+        given = run.given
         if given.lengths:
             self.memory.fill(0)
         for i, lengths in self.lengths.items():
-            lengths[...] = given.lengths.get(i, given.extents[i])
+            lengths[...] = given.lengths.get(i, self.given.extents[i])
         for edge in self.borders:
             edge.fill(0)
         self.variables(run, lease)
         for i, k in self.offsets:
             self.context[k] = given.offsets.get(i, 0)
-        values = self.values(run, lease)
-        scratch = np.empty(threads * self.scratch + ALIGN, np.uint8)
-        first, context = scratch.ctypes.data + -scratch.ctypes.data % ALIGN, self.context.ctypes.data
-        pending, held = self.bound, [scratch]
+        return Running(run, self.values(run, lease), self.bound, [])
+
+    def run(self, run: Arrays, lease: np.ndarray) -> None:
+        running = self.begin(run, lease)
         with np.errstate(all="ignore"):
-            for kind, step in machine.steps:
-                if kind == "reference":
-                    for function in step:
-                        function(run, values, {})
-                    continue
-                if kind == "result":
-                    n, part = self.results[step.name]
-                    run.stores[step.name] = values[n][part]
-                    continue
-                pending = [place for place in pending if not self.bind(*place, run, values, held)]
-                function, count = machine.code.functions[step], given.batch if kind == "rows" else 0
-                parts = min(threads, count or threads)
+            for kind, step in self.machine.steps:
+                self.step(kind, step, running)
 
-                def work(part, function=function, count=count, parts=parts):
-                    low, high = (count * part // parts, count * (part + 1) // parts) if count else (part, parts)
-                    function(context, first + part * self.scratch, low, high)
+    def step(self, kind: str, step, running: Running) -> None:
+        if kind == "reference":
+            for function in step:
+                function(running.run, running.values, {})
+        elif kind == "result":
+            n, part = self.results[step.name]
+            running.run.stores[step.name] = running.values[n][part]
+        else:
+            self.reach(running)
+            self.call(kind, step)
 
-                share(work, parts)
+    def reach(self, running: Running) -> None:
+        """Give the addresses of the arrays that have come to be there."""
+        running.pending = [place for place in running.pending if not self.bind(place, running)]
+
+    def call(self, kind: str, name: str) -> None:
+        """A function, over shares of the examples or of its parts."""
+        function, count = self.machine.code.functions[name], self.given.batch if kind == "rows" else 0
+        parts = min(self.threads, count or self.threads)
+        first, context = self.hand.ctypes.data + -self.hand.ctypes.data % ALIGN, self.context.ctypes.data
+
+        def work(part):
+            low, high = (count * part // parts, count * (part + 1) // parts) if count else (part, parts)
+            function(context, first + part * self.scratch, low, high)
+
+        share(work, parts)
 
     def variables(self, run: Arrays, lease: np.ndarray) -> None:
         """The arrays of the variables that lie in the memory, with the ends that are given."""
@@ -314,19 +356,20 @@ class Space:
         first = sum(self.size(self.writer.dims(a)[0]) for a in n.args[1:n.params[0]])
         return n.args[0], slice(first, first + self.size(self.writer.dims(n.args[n.params[0]])[0]))
 
-    def bind(self, k: int, place: Place, shape: tuple, before: int, run: Arrays, values: Mapping, held: list) -> bool:
+    def bind(self, bound: Bound, running: Running) -> bool:
         """Give the address of an array that lies elsewhere, once it is there; what is not in order is copied."""
-        of: Any = place.of
+        k, place, shape, before = bound
+        of, run = place.of, running.run
         if shape:
             array = run.given.values[of]
             array = array if array.shape == shape else np.broadcast_to(array, shape)
         else:
-            array = values.get(of) if place.kind == "node" else (  # type: ignore[assignment]
+            array = running.values.get(of) if place.kind == "node" else (  # type: ignore[assignment]
                 run.stores.get(of) if of in self.late else run.store(of))
         if array is None:
             return False
         array = np.ascontiguousarray(array, self.dtype)
-        held.append(array)
+        running.held.append(array)
         self.context[k] = array.ctypes.data - before
         if place.kind == "node":  # an axis of one position stands for all
             lead = (*place.axes, *((BATCH,) if place.batched else ()))

@@ -1,0 +1,160 @@
+"""A run within a budget of memory: forward once, keeping what crosses from one stretch of the sequence to the next;
+then, from the last stretch to the first, forward again and backward.
+
+A stretch is a whole number of the blocks of rows that sums are made of, and sums begin with the last of them: so the
+gradients have the bits of a run without a budget.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...arrays import Arrays, Given
+from ...equations import BATCH, Equation
+from ...errors import CellError
+from ...graph import EXTENT, READ
+from ...order import contraction
+from .products import BLOCK
+from .space import Space
+from .totals import summand
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+class Stretches(Space):
+    """The memory of one stretch at a time, and of what crosses."""
+
+    @classmethod
+    def within(cls, machine: Machine, given: Given, threads: int, memory: int) -> Stretches:
+        """The longest stretches that fit. Raises CellError where a cell does not allow stretches, or none fits."""
+        reason = obstacle(machine, given)
+        if reason:
+            raise CellError(f"The program cannot keep to a budget of memory: {reason}.", remedy="Leave out `memory`.")
+        step = BLOCK // gcd(BLOCK, given.batch)
+        one, two = cls(machine, given, step), cls(machine, given, 2 * step)
+        most = -(-given.extents[machine.system.time or ""] // step)
+        each, crossing = two.bytes(threads) - one.bytes(threads), one.crossing_bytes()
+        fixed = one.bytes(threads) - each
+        count = next((n for n in range(most, 0, -1) if fixed + n * each + -(-most // n) * crossing <= memory), None)
+        if count is None:
+            least = min(fixed + n * each + -(-most // n) * crossing for n in range(1, most + 1))
+            raise CellError(f"The program needs {least / 2**20:.1f} MB; the budget is {memory / 2**20:.1f} MB.",
+                            remedy=f'Give memory="{least // 2**20 + 1}MB", or a smaller batch.')
+        return cls(machine, given, count * step)
+
+    def __init__(self, machine: Machine, given: Given, stretch: int):
+        super().__init__(machine, given, stretch)
+        self.stretch, time = stretch, self.system.time
+        sweeps = [name for kind, name in machine.steps if kind == "rows"]
+        back = next((k for k, name in enumerate(sweeps) if machine.order[name].sign == -1), len(sweeps))
+        self.forward, self.backward = sweeps[:back], sweeps[back:]
+        ahead = {id(machine.order[name]) for name in self.forward}
+        partition = machine.partition
+        made = {eq.name: id(partition.chains[partition.home[eq].top]) in ahead for eq in self.system.equations
+                if eq in partition.home and partition.home[eq].kind == "rows" and not eq.end}
+        self.crossing = {end: [n for n in self.arrays if n not in self.writer.resting and made.get(n) is (end == "1")
+                               and any(p.index == time and p.base == end for p in self.system.delayed.get(n, ()))]
+                         for end in ("1", "T")}
+
+    def crossing_bytes(self) -> int:
+        """What is kept at the beginning of a stretch."""
+        return sum(int(np.prod(self.kept(n)[1:])) for n in self.crossing["1"]) * self.machine.bytes
+
+    def run(self, run: Arrays, lease: np.ndarray) -> None:
+        running = self.begin(run, lease)
+        time = self.system.time or ""
+        total, machine = run.given.extents[time], self.machine
+        starts = range(0, total, self.stretch)
+        counts = [min(self.stretch, total - start) for start in starts]
+        steps = list(machine.steps)
+        first = next(k for k, (kind, name) in enumerate(steps) if kind == "rows")
+        with np.errstate(all="ignore"):
+            for kind, step in steps[:first]:
+                self.step(kind, step, running)
+            self.reach(running)
+            self.long = [(k, int(self.context[k]), place) for k, place, *_ in self.bound if time in place.axes]
+            crossed: list[dict[str, np.ndarray]] = []
+            for start, count in zip(starts, counts):
+                self.stand(start, count, run)
+                if crossed:
+                    self.put(crossed[-1], 0)
+                self.sweep(self.forward, not start)
+                if not crossed:
+                    crossed.append(self.take("1", 0))
+                crossed.append(self.take("1", count))
+            last = {n: run.stores[n][count].copy() for n in self.system.carried if n in run.stores}
+            later = {n: run.stores[n][self.stretch + 1].copy() for n in self.crossing["T"]}
+            for k in range(len(starts) - 1, -1, -1):
+                if k < len(starts) - 1:
+                    self.stand(starts[k], counts[k], run)
+                    self.put(crossed[k], 0)
+                    self.sweep(self.forward, False)
+                self.put(later, counts[k] + 1)
+                self.sweep(self.backward, not k)
+                for kind, name in steps:
+                    if kind == "parts" and name in machine.sums:
+                        self.context[self.words["begun",]] = k < len(starts) - 1
+                        self.call(kind, name)
+                later = self.take("T", 1)
+            self.context[self.words["begun",]] = 0
+            for kind, step in steps[first:]:
+                if kind in ("result", "reference"):
+                    self.step(kind, step, running)
+        for n, value in last.items():
+            run.stores[n] = np.broadcast_to(value, (total + 2, *value.shape))
+
+    def stand(self, start: int, count: int, run: Arrays) -> None:
+        """The context of one stretch."""
+        time = self.system.time or ""
+        for key in (("extent", time), ("offset", time)):
+            if key in self.words:
+                self.context[self.words[key]] = count if key[0] == "extent" else run.given.offsets.get(time, 0) + start
+        if time in self.lengths:
+            self.lengths[time][...] = count
+        for k, address, place in self.long:
+            self.context[k] = address + start * self.strides(place)[time] * self.machine.bytes
+
+    def sweep(self, names: list[str], ends: bool) -> None:
+        """Chains of functions; those that stand outside of time where the sequence ends."""
+        for name in names:
+            if ends or self.machine.order[name].over is not None:
+                self.call("rows", name)
+
+    def take(self, end: str, position: int) -> dict[str, np.ndarray]:
+        return {n: self.view(("store", n), self.memory, self.start)[position].copy() for n in self.crossing[end]}
+
+    def put(self, values: dict[str, np.ndarray], position: int) -> None:
+        for n, value in values.items():
+            self.view(("store", n), self.memory, self.start)[position] = value
+
+
+def obstacle(machine: Machine, given: Given) -> str:
+    """Why a program cannot go in stretches; empty where it can."""
+    system, time = machine.system, machine.system.time
+    if given.lengths:
+        return "examples differ in length"
+    chains = list(machine.order.values())
+    if time is None or not any(chain.sign == -1 for chain in chains):
+        return "it has no sweep back through time"
+    if any(time in axes and axes[0] != time for axes in system.axes.values()):
+        return f"`{time}` is not the first index of every variable"
+    back = next(k for k, chain in enumerate(chains) if chain.sign == -1)
+    if any(chain.over not in (time, None) for chain in chains) or any(chain.sign == 1 for chain in chains[back:]):
+        return "it has more than one sweep forward and one back"
+    for n in system.nodes:
+        if (n.op is EXTENT and n.params[0] == time) or (n.op is READ and any(
+                p.index == time and p.base == "T" and not p.offset for p in n.params[1])):
+            return f"it reads `{time.upper()}`, the end of the sequence"
+    for kind, step in machine.steps:
+        if kind == "reference" and any(time in system.free(s.value if isinstance(s, Equation) else s)
+                                       for s in machine.references[id(step)]):
+            return "the reference computes some of its values for all steps at once"
+    for n in machine.summed:
+        bound = contraction(n)[0] if contraction(n) else summand(n)[0]  # type: ignore[index]
+        if time not in bound or BATCH not in bound:
+            return f"it sums over something else than `{time}` and the examples"
+    return ""
