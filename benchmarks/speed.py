@@ -1,0 +1,283 @@
+"""How fast the compiled programs are beside the peers in `peers.py`: measures, prints, writes `docs/speed.md`.
+
+    python benchmarks/speed.py                               everything, in an hour; writes speed.json and the page
+    python benchmarks/speed.py --quick                       every section at tiny sizes, to see that it works
+    python benchmarks/speed.py --cells lstm --sizes "32 100 64 128" --peers torch,numpy --threads 1 --rounds 5
+    python benchmarks/speed.py --sections first --merge      these results replace the same ones in speed.json
+    python benchmarks/speed.py --render                      the page again, from speed.json
+
+A run that an option narrows is printed and written nowhere, unless by --merge. Every system has a process of its own;
+gradients and outputs are compared with the first peer's before anything is timed. What is not right is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, NamedTuple
+
+from cells import STEPS, cell
+from peers import OURS, PEERS
+from processes import Skipped, System, importing, taking_turns
+from speed_page import page
+from work import TOLERANCE, Work, apart, floating
+
+from autograd_rnn import zoo
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = Path(__file__).parent / "speed.json", ROOT / "docs" / "speed.md"
+
+SMALL, MIDDLE, LARGE, LONG = (1, 50, 10, 16), (32, 100, 64, 128), (64, 100, 256, 512), (8, 10_000, 16, 64)
+ZOO = (16, 50, 32, 64)
+SIZES = (SMALL, ZOO, MIDDLE, LARGE, LONG)
+LAYERS = ("lstm", "gru_reset_after", "rnn")
+CUSTOM = ("lstm_peephole", "lstm_coupled", "gru_cho", "mut1", "antisymmetric")
+FIRST = {"lstm": ("torch layer", "JAX scan", "torch loop"), "lstm_peephole": ("JAX scan", "torch loop")}
+GROWTH, GROWTH_STEPS = ("lstm", 8, 16, 64), (1_000, 10_000, 100_000)
+SQUARE = 4096  # rows of the product that says what the machine can do
+TINY = (2, 6, 3, 4)
+
+
+class Options(NamedTuple):
+    sections: tuple[str, ...]
+    cells: tuple[str, ...] | None
+    sizes: tuple[tuple[int, ...], ...] | None
+    peers: tuple[str, ...] | None  # parts of names
+    threads: tuple[int, ...]
+    dtype: str | None
+    rounds: int
+    budget: float
+    quick: bool
+
+    def named(self, cells) -> list[str]:
+        return [name for name in cells if self.cells is None or name in self.cells]
+
+    def sized(self, sizes) -> tuple[tuple[int, ...], ...]:
+        return (TINY,) if self.quick else tuple(s for s in sizes if s in self.sizes) if self.sizes else sizes
+
+    def wanted(self, name: str) -> bool:
+        return self.peers is None or any(part.lower() in name.lower() for part in self.peers)
+
+
+# --- comparisons -------------------------------------------------------------------------------------------------
+
+
+def layers(o: Options) -> Iterator[Work]:
+    """The cells that a vendor has by hand, beside all peers."""
+    for name, sizes in product(o.named(LAYERS), o.sized(SIZES)):
+        yield Work(name, *sizes, o.dtype or "float32")
+    if o.dtype is None:
+        yield from (Work(name, *sizes, "float64") for name in o.named(["lstm"]) for sizes in o.sized((MIDDLE,)))
+
+
+def custom(o: Options) -> Iterator[Work]:
+    """Cells that nobody fused."""
+    for name, sizes in product(o.named(CUSTOM), o.sized((SMALL, MIDDLE, LARGE))):
+        yield Work(name, *sizes, o.dtype or "float32")
+
+
+def whole_zoo(o: Options) -> Iterator[Work]:
+    """Every cell of the zoo that is not among the others."""
+    for name, sizes in product(o.named(zoo), o.sized((ZOO,))):
+        yield Work(name, *sizes, o.dtype or "float32")
+
+
+COMPARISONS = {"layers": (layers, None), "custom": (custom, None),
+               "zoo": (whole_zoo, ("torch layer", "JAX scan", "torch loop", *(peer.name for peer in OURS)))}
+
+
+def compared(section: str, work: Work, systems: dict[str, System], o: Options) -> Iterator[dict[str, Any]]:
+    """A row for each system that has the cell: its time and its ratio to ours, or why there is none."""
+    threads = next(iter(systems.values())).threads
+    row = {"section": section, **work._asdict(), "sizes": work.sizes, "threads": threads, "operations": floating(work)}
+    ready, rows, truth = {}, {}, None
+    for name, system in systems.items():
+        if work.cell not in PEERS[name].cells:
+            continue
+        rows[name] = {**row, "system": name}
+        try:
+            gradients, outputs = system.prepare(work)
+        except Skipped as e:
+            rows[name]["skipped"] = str(e)
+            continue
+        found = {**gradients, "outputs": outputs}
+        truth = truth or {n: found[n] for n in (*cell(work.cell).parameters, "x", "outputs")}
+        rows[name]["apart"] = apart(found, truth)
+        if rows[name]["apart"] > TOLERANCE[work.dtype]:
+            rows[name]["skipped"] = f"wrong: {rows[name]['apart']:.1g} from the first peer's"
+        else:
+            ready[name] = system
+    times = {name: found for name, found in taking_turns(ready, o.rounds, o.budget).items() if found}
+    ours = next((peer.name for peer in OURS if peer.name in times), None)
+    for name, told in rows.items():
+        if name in times:
+            seconds = times[name]
+            low, _, high = quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
+            told |= {"milliseconds": 1e3 * median(seconds), "low": 1e3 * low, "high": 1e3 * high,
+                     "rounds": len(seconds)}
+            if ours:
+                told |= {"beside": ours, "ratio": median(a / b for a, b in zip(seconds, times[ours]))}
+        elif "skipped" not in told:
+            told["skipped"] = "its process ended"
+        yield told
+
+
+# --- what a user feels -------------------------------------------------------------------------------------------
+
+
+def first(threads: int, o: Options) -> Iterator[dict[str, Any]]:
+    """Import, first gradient with empty and with filled caches, and what the process grows by."""
+    for name in o.named(FIRST):
+        peers = [p for p in (*FIRST[name], *(peer.name for peer in OURS)) if o.wanted(p)]
+        for peer, sizes in product(peers, o.sized((MIDDLE, LARGE, LONG))):
+            work = Work(name, *sizes, o.dtype or "float32")
+            row = {"section": "first", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer}
+            try:
+                row["importing"] = importing(PEERS[peer].imports, threads)
+                with tempfile.TemporaryDirectory() as caches:
+                    for key in ("cold", "cached"):
+                        with System(peer, threads, caches) as system:
+                            told = system.first(work)
+                            row |= {key: told["seconds"], "megabytes": told["megabytes"]}
+            except Skipped as e:
+                row["skipped"] = str(e)
+            yield row
+
+
+def growth(threads: int, o: Options) -> Iterator[dict[str, Any]]:
+    """The time and memory of ours over the number of steps."""
+    name, B, I, H = GROWTH
+    for peer, T in product([p.name for p in OURS if o.wanted(p.name)], (10, 20) if o.quick else GROWTH_STEPS):
+        work = Work(name, B, T, I, H, o.dtype or "float32")
+        row = {"section": "growth", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer}
+        try:
+            with System(peer, threads) as system:
+                row["megabytes"] = system.first(work)["megabytes"]
+                row["milliseconds"] = 1e3 * median(system.seconds() for _ in range(3))
+        except Skipped as e:
+            row["skipped"] = str(e)
+        yield row
+
+
+def rate(threads: int, o: Options) -> Iterator[dict[str, Any]]:
+    """What the machine does in one large square product, through torch."""
+    row = {"section": "rate", "system": "torch loop", "threads": threads, "dtype": o.dtype or "float32"}
+    try:
+        with System("torch loop", threads) as system:
+            yield {**row, "rate": system.rate(64 if o.quick else SQUARE, row["dtype"])}
+    except Skipped as e:
+        yield {**row, "skipped": str(e)}
+
+
+ALONE = {"rate": rate, "first": first, "growth": growth}
+SECTIONS = (*ALONE, *COMPARISONS)
+
+
+# --- everything --------------------------------------------------------------------------------------------------
+
+
+def measured(o: Options) -> Iterator[dict[str, Any]]:
+    for threads in o.threads:
+        for section in (s for s in ALONE if s in o.sections):
+            yield from ALONE[section](threads, o)
+        sections = [s for s in COMPARISONS if s in o.sections]
+        with ExitStack() as stack:
+            chosen = [name for name in PEERS if sections and o.wanted(name)]
+            systems = {name: stack.enter_context(System(name, threads)) for name in chosen}
+            for section in sections:
+                works, peers = COMPARISONS[section]
+                for work in works(o) if systems else ():
+                    if work.cell in STEPS:
+                        those = {n: s for n, s in systems.items() if peers is None or n in peers}
+                        yield from compared(section, work, those, o)
+                    else:
+                        yield {"section": section, **work._asdict(), "sizes": work.sizes, "threads": threads,
+                               "system": "all", "skipped": "nobody has written its step for the peers"}
+
+
+def machine() -> dict[str, Any]:
+    """The machine, and the versions of what is measured."""
+    told = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+    model = next((line.split(":")[1].strip() for line in told.splitlines() if line.startswith("model name")), "")
+    flags = next((line.split() for line in told.splitlines() if line.startswith("flags")), [])
+    vectors = next((kind for kind in ("avx512f", "avx2", "avx") if kind in flags), platform.machine())
+    versions: dict[str, str] = {"python": platform.python_version()}
+    for name in PEERS:
+        with System(name, 1) as system:
+            try:
+                versions |= system.versions()
+            except Skipped as e:
+                print(f"{name}: {e}", file=sys.stderr)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": model or platform.processor(), "vectors": vectors, "cores": cores,
+            "system": platform.system(), "versions": versions}
+
+
+def key(row: dict[str, Any]) -> tuple:
+    return tuple(row.get(k) for k in ("section", "cell", "sizes", "dtype", "threads", "system"))
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as it is printed on the way."""
+    told = " ".join(str(row[k]) for k in ("section", "cell", "sizes") if k in row) + f", threads {row['threads']}: "
+    told += row["system"]
+    for k in ("milliseconds", "ratio", "apart", "importing", "cold", "cached", "megabytes", "rate"):
+        told += f", {k} {row[k]:.3g}" if k in row else ""
+    return told + (f", skipped: {row['skipped']}" if "skipped" in row else "")
+
+
+def options(argv: list[str]) -> argparse.Namespace:
+    def words(text: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in text.split(","))
+
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--sections", type=words, default=SECTIONS, help=",".join(SECTIONS))
+    p.add_argument("--cells", type=words, help="names, with commas between")
+    p.add_argument("--sizes", type=lambda s: tuple(tuple(map(int, w.split())) for w in words(s)),
+                   help='of the table, "B T I H, B T I H"')
+    p.add_argument("--peers", type=words, help="parts of names: " + ", ".join(PEERS))
+    p.add_argument("--threads", type=lambda s: tuple(map(int, words(s))), default=(1, 2))
+    p.add_argument("--dtype", choices=list(TOLERANCE))
+    p.add_argument("--rounds", type=int, default=15)
+    p.add_argument("--budget", type=float, default=15.0, help="seconds of one comparison after its third round")
+    p.add_argument("--quick", action="store_true", help="tiny sizes, two rounds, one thread")
+    p.add_argument("--merge", action="store_true", help="replace the same rows in speed.json, write the page")
+    p.add_argument("--render", action="store_true", help="write the page from speed.json")
+    return p.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    given = options(argv)
+    if given.render:
+        PAGE.write_text(page(json.loads(RESULTS.read_text())), encoding="utf-8")
+        return
+    o = Options(**{k: getattr(given, k) for k in Options._fields})
+    if o.quick:
+        o = o._replace(rounds=2, threads=(1,))
+    whole = not argv
+    results = {"machine": machine(), "rounds": o.rounds, "budget": o.budget, "rows": []}
+    kept = json.loads(RESULTS.read_text()) if given.merge and RESULTS.exists() else {**results}
+    if kept["machine"] != results["machine"]:
+        raise SystemExit(f"{RESULTS} is of another machine or other versions; results are not merged with those.")
+    for row in measured(o):
+        print(line(row), flush=True)
+        results["rows"] = [r for r in results["rows"] if key(r) != key(row)] + [row]
+        if whole or given.merge:
+            kept["rows"] = [r for r in kept["rows"] if key(r) != key(row)] + [row]
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    print("\n" + page(results))
+    if whole or given.merge:
+        PAGE.write_text(page(kept), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
