@@ -3,9 +3,9 @@
     prepare[cell](params, X) -> run() -> (outputs, gradients by name)
 
 Input products of all steps are one product, weights of all gates one matrix, weight gradients one product after the
-loop; every array is made once and written in place (a run's results last until the next). sigmoid(a) is (tanh(a/2) + 1)/2
-with the half in the weights, so that all gates are one call. What the backward loop multiplies with is computed for a few
-steps at once: enough to save calls, few enough to stay in cache.
+loop; every array is made once and written in place (a run's results last until the next). sigmoid(a) is
+(tanh(a/2) + 1) / 2 with the half in the weights, so that all gates are one call. What the backward loop multiplies with
+is computed for a few steps at once: enough to save calls, few enough to stay in cache.
 """
 
 from __future__ import annotations

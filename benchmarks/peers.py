@@ -132,7 +132,7 @@ def torchscript(work: Work, params: dict, X: np.ndarray) -> Prepared:
 
 
 def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
-    """hoisted: what needs no state is computed of all steps before the scan; otherwise in each, often the faster way."""
+    """hoisted: what needs no state is computed for all steps before the scan; otherwise in each."""
 
     def prepare(work: Work, params: dict, X: np.ndarray) -> Prepared:
         import jax

@@ -169,7 +169,7 @@ def growth(threads: int, o: Options) -> Iterator[dict[str, Any]]:
 
 
 def rate(threads: int, o: Options) -> Iterator[dict[str, Any]]:
-    """What the machine does in one large square product, through torch."""
+    """What the machine does in one large square product, through torch. Asked before and after all else."""
     row = {"section": "rate", "system": "torch loop", "threads": threads, "dtype": o.dtype or "float32"}
     try:
         with System("torch loop", threads) as system:
@@ -193,25 +193,27 @@ def measured(o: Options) -> Iterator[dict[str, Any]]:
         with ExitStack() as stack:
             chosen = [name for name in PEERS if sections and o.wanted(name)]
             systems = {name: stack.enter_context(System(name, threads)) for name in chosen}
-            for section in sections:
+            for section in sections if systems else ():
                 works, peers = COMPARISONS[section]
-                for work in works(o) if systems else ():
+                for work in works(o):
                     if work.cell in STEPS:
                         those = {n: s for n, s in systems.items() if peers is None or n in peers}
                         yield from compared(section, work, those, o)
                     else:
                         yield {"section": section, **work._asdict(), "sizes": work.sizes, "threads": threads,
                                "system": "all", "skipped": "nobody has written its step for the peers"}
+        if "rate" in o.sections and sections:
+            yield from rate(threads, o)
 
 
-def machine() -> dict[str, Any]:
+def machine(o: Options) -> dict[str, Any]:
     """The machine, and the versions of what is measured."""
     told = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
     model = next((line.split(":")[1].strip() for line in told.splitlines() if line.startswith("model name")), "")
     flags = next((line.split() for line in told.splitlines() if line.startswith("flags")), [])
     vectors = next((kind for kind in ("avx512f", "avx2", "avx") if kind in flags), platform.machine())
     versions: dict[str, str] = {"python": platform.python_version()}
-    for name in PEERS:
+    for name in filter(o.wanted, PEERS):
         with System(name, 1) as system:
             try:
                 versions |= system.versions()
@@ -222,8 +224,25 @@ def machine() -> dict[str, Any]:
             "system": platform.system(), "versions": versions}
 
 
-def key(row: dict[str, Any]) -> tuple:
-    return tuple(row.get(k) for k in ("section", "cell", "sizes", "dtype", "threads", "system"))
+def added(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with one more, in place of the row of the same work if there is one; of two rates the higher."""
+    def key(r):
+        return tuple(r.get(k) for k in ("section", "cell", "sizes", "dtype", "threads", "system"))
+
+    (place,) = [k for k, r in enumerate(rows) if key(r) == key(row)] or [len(rows)]
+    before = rows[place] if place < len(rows) else row
+    best = before if before.get("rate", 0) > row.get("rate", 0) else row
+    return [*rows[:place], best, *rows[place + 1:]]
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Results to which others will be added, of the same machine and versions."""
+    shared = old["machine"]["versions"].keys() & new["machine"]["versions"].keys()
+    versions = {**old["machine"]["versions"], **new["machine"]["versions"]}
+    if {**old["machine"], "versions": versions} != {**new["machine"], "versions": versions} or any(
+            old["machine"]["versions"][name] != versions[name] for name in shared):
+        raise SystemExit(f"{RESULTS} is of another machine or other versions; new results are not merged with it.")
+    return {**old, "machine": {**new["machine"], "versions": versions}}
 
 
 def line(row: dict[str, Any]) -> str:
@@ -263,19 +282,16 @@ def main(argv: list[str]) -> None:
     o = Options(**{k: getattr(given, k) for k in Options._fields})
     if o.quick:
         o = o._replace(rounds=2, threads=(1,))
-    whole = not argv
-    results = {"machine": machine(), "rounds": o.rounds, "budget": o.budget, "rows": []}
-    kept = json.loads(RESULTS.read_text()) if given.merge and RESULTS.exists() else {**results}
-    if kept["machine"] != results["machine"]:
-        raise SystemExit(f"{RESULTS} is of another machine or other versions; results are not merged with those.")
+    results = {"machine": machine(o), "rounds": o.rounds, "rows": []}
+    kept = joined(json.loads(RESULTS.read_text()), results) if given.merge and RESULTS.exists() else {**results}
+    written = given.merge or not argv
     for row in measured(o):
         print(line(row), flush=True)
-        results["rows"] = [r for r in results["rows"] if key(r) != key(row)] + [row]
-        if whole or given.merge:
-            kept["rows"] = [r for r in kept["rows"] if key(r) != key(row)] + [row]
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    print("\n" + page(results))
-    if whole or given.merge:
+        results["rows"], kept["rows"] = added(row, results["rows"]), added(row, kept["rows"])
+        if written:
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print("\n" + page(results), end="")
+    if written:
         PAGE.write_text(page(kept), encoding="utf-8")
 
 
