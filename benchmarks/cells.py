@@ -54,7 +54,7 @@ def rnn(xp, p, activation="tanh"):
 
 def lstm(xp, p):
     W, U, b = stacked(xp, p, "ifog")
-    n = len(p["U_i"])
+    n = p["U_i"].shape[0]
 
     def step(state, a):
         h, c = state
@@ -82,7 +82,7 @@ def lstm_peephole(xp, p):
 
 def lstm_coupled(xp, p, gate="i"):
     W, U, b = stacked(xp, p, gate + "og")
-    n = len(p["U_o"])
+    n = p["U_o"].shape[0]
 
     def step(state, a):
         h, c = state
@@ -98,7 +98,7 @@ def lstm_coupled(xp, p, gate="i"):
 def gru(xp, p, keep=False):
     W, b = stacked(xp, p, "rzn", "Wb")
     (U,), U_n = stacked(xp, p, "rz", "U"), p["U_n"].T
-    n = len(U_n)
+    n = U_n.shape[0]
 
     def step(state, a):
         h, = state
@@ -111,7 +111,7 @@ def gru(xp, p, keep=False):
 
 def gru_reset_after(xp, p, keep=True):
     W, U, b = stacked(xp, p, "rzn")
-    b_Rn, n = p["b_Rn"], len(p["U_n"])
+    b_Rn, n = p["b_Rn"], p["U_n"].shape[0]
 
     def step(state, a):
         h, = state

@@ -189,6 +189,29 @@ def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
                     lambda: np.stack(outputs(*given)))
 
 
+# --- PyTensor ----------------------------------------------------------------------------------------------------
+
+
+def pytensor_scan(work: Work, params: dict, X: np.ndarray) -> Prepared:
+    """It pins a Numba older than others need: give it an environment of its own, `speed.py --python PyTensor=PATH`."""
+    import pytensor
+    import pytensor.tensor as pt
+
+    xp = SimpleNamespace(sigmoid=pt.sigmoid, tanh=pt.tanh, relu=lambda a: pt.maximum(a, 0), concat=pt.concatenate,
+                         split=lambda a, n: [a[..., k * work.H:(k + 1) * work.H] for k in range(n)])
+    p, constants = differentiated(work.cell, params)
+    values = {**p, "x": X}
+    leaves = {n: pt.tensor(n, dtype=work.dtype, shape=v.shape) for n, v in values.items()}
+    before, step = STEPS[work.cell](xp, {**leaves, **constants})
+    given, states_ = list(before(leaves["x"])), [pt.zeros((work.B, work.H), dtype=work.dtype)] * states(work.cell)
+    found = pytensor.scan(lambda *a: list(step(a[len(given):len(given) + len(states_)], *a[:len(given)])),
+                          sequences=given, outputs_info=states_, return_updates=False)
+    h = found[0] if isinstance(found, list | tuple) else found
+    gradient = pytensor.function(list(leaves.values()), pytensor.grad(h.sum(), list(leaves.values())))
+    return Prepared(lambda: gradient(*values.values()), lambda found: dict(zip(leaves, found)),
+                    lambda: pytensor.function(list(leaves.values()), h)(*values.values()))
+
+
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
@@ -211,5 +234,6 @@ PEERS = {peer.name: peer for peer in (
     Peer("TorchScript loop", torchscript, ("torch",), ("lstm",)),
     Peer("NumPy by hand", by_hand, ("numpy",), handwritten.prepare),
     Peer("HIPS autograd", hips, ("autograd",)),
+    Peer("PyTensor scan", pytensor_scan, ("pytensor",), ("lstm",)),
     *OURS,
 )}

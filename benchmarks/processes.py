@@ -42,19 +42,21 @@ def environment(threads: int, caches: str | None = None) -> dict[str, str]:
     eigen = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     found = {k: v for k, v in os.environ.items() if k not in KERNELS}
     found |= {k: str(threads) for k in THREADS} | {"XLA_FLAGS": eigen, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    return found if caches is None else found | dict.fromkeys(CACHES, caches) | ALWAYS
+    if caches is not None:
+        found |= dict.fromkeys(CACHES, caches) | ALWAYS | {"PYTENSOR_FLAGS": f"base_compiledir={caches}"}
+    return found
 
 
 class System:
     """A peer in a process of its own, which ends with the `with`. Its methods are those of `answers`, called there."""
 
-    def __init__(self, peer: str, threads: int, caches: str | None = None):
-        self.peer, self.threads, self.caches = peer, threads, caches
+    def __init__(self, peer: str, threads: int, caches: str | None = None, python: str = sys.executable):
+        self.threads, self.command = threads, [python, __file__, peer, str(threads)]
+        self.environment = environment(threads, caches)
         self.start()
 
     def start(self) -> None:
-        self.child = subprocess.Popen([sys.executable, __file__, self.peer, str(self.threads)], stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, env=environment(self.threads, self.caches))
+        self.child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self.environment)
 
     def __enter__(self):
         return self
@@ -103,10 +105,10 @@ def taking_turns(systems: Mapping[str, System], rounds: int, budget: float) -> d
     return found
 
 
-def importing(modules: tuple[str, ...], threads: int) -> float:
+def importing(modules: tuple[str, ...], threads: int, python: str = sys.executable) -> float:
     """Seconds to import modules in a new process."""
     code = f"import time; s = time.perf_counter(); import {', '.join(modules)}; print(time.perf_counter() - s)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(threads))
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment(threads))
     if told.returncode:
         raise Skipped(told.stderr.strip().splitlines()[-1])
     return float(told.stdout)
@@ -130,6 +132,7 @@ def peak(reset: bool = False) -> float:
 
 def answers(name: str, threads: int) -> dict[str, Callable]:
     """What a process can be asked, by name."""
+    import numpy as np
     from peers import PEERS
     from work import data
 
@@ -186,13 +189,13 @@ def answers(name: str, threads: int) -> dict[str, Callable]:
 
     def rate(size: int, dtype: str) -> float:
         """Floating point operations a second in the product of two large square matrices, the best of several."""
-        import torch
-
-        a = torch.ones(size, size, dtype=getattr(torch, dtype))
-        out, best = torch.empty_like(a), float("inf")
+        a = np.ones((size, size), dtype)
+        multiply, out, best = np.matmul, np.empty_like(a), float("inf")
+        if "torch" in peer.imports:
+            multiply, a, out = torch.mm, torch.from_numpy(a), torch.from_numpy(out)
         for _ in range(8):
             start = time.perf_counter()
-            torch.mm(a, a, out=out)
+            multiply(a, a, out=out)
             best = min(best, time.perf_counter() - start)
         return 2 * size**3 / best
 

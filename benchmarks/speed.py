@@ -1,6 +1,7 @@
 """How fast the compiled programs are beside the peers in `peers.py`: measures, prints, writes `docs/speed.md`.
 
     python benchmarks/speed.py                               everything, in an hour; writes speed.json and the page
+    python benchmarks/speed.py --python PyTensor=PATH        with a peer from another environment
     python benchmarks/speed.py --quick                       every section at tiny sizes, to see that it works
     python benchmarks/speed.py --cells lstm --sizes "32 100 64 128" --peers torch,numpy --threads 1 --rounds 5
     python benchmarks/speed.py --sections first --merge      these results replace the same ones in speed.json
@@ -12,7 +13,6 @@ gradients and outputs are compared with the first peer's before anything is time
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -23,76 +23,32 @@ from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 from cells import STEPS, cell
 from peers import OURS, PEERS
+from plan import (
+    COMPARISONS,
+    FIRST,
+    GROWTH,
+    GROWTH_STEPS,
+    LARGE,
+    LONG,
+    MIDDLE,
+    SQUARE,
+    Options,
+    chosen,
+    parsed,
+)
 from processes import Skipped, System, importing, taking_turns
 from speed_page import page
 from work import TOLERANCE, Work, apart, floating
 
-from autograd_rnn import zoo
-
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = Path(__file__).parent / "speed.json", ROOT / "docs" / "speed.md"
 
-SMALL, MIDDLE, LARGE, LONG = (1, 50, 10, 16), (32, 100, 64, 128), (64, 100, 256, 512), (8, 10_000, 16, 64)
-ZOO = (16, 50, 32, 64)
-SIZES = (SMALL, ZOO, MIDDLE, LARGE, LONG)
-LAYERS = ("lstm", "gru_reset_after", "rnn")
-CUSTOM = ("lstm_peephole", "lstm_coupled", "gru_cho", "mut1", "antisymmetric")
-FIRST = {"lstm": ("torch layer", "JAX scan", "torch loop"), "lstm_peephole": ("JAX scan", "torch loop")}
-GROWTH, GROWTH_STEPS = ("lstm", 8, 16, 64), (1_000, 10_000, 100_000)
-SQUARE = 4096  # rows of the product that says what the machine can do
-TINY = (2, 6, 3, 4)
-
-
-class Options(NamedTuple):
-    sections: tuple[str, ...]
-    cells: tuple[str, ...] | None
-    sizes: tuple[tuple[int, ...], ...] | None
-    peers: tuple[str, ...] | None  # parts of names
-    threads: tuple[int, ...]
-    dtype: str | None
-    rounds: int
-    budget: float
-    quick: bool
-
-    def named(self, cells) -> list[str]:
-        return [name for name in cells if self.cells is None or name in self.cells]
-
-    def sized(self, sizes) -> tuple[tuple[int, ...], ...]:
-        return (TINY,) if self.quick else tuple(s for s in sizes if s in self.sizes) if self.sizes else sizes
-
-    def wanted(self, name: str) -> bool:
-        return self.peers is None or any(part.lower() in name.lower() for part in self.peers)
-
 
 # --- comparisons -------------------------------------------------------------------------------------------------
-
-
-def layers(o: Options) -> Iterator[Work]:
-    """The cells that a vendor has by hand, beside all peers."""
-    for name, sizes in product(o.named(LAYERS), o.sized(SIZES)):
-        yield Work(name, *sizes, o.dtype or "float32")
-    if o.dtype is None:
-        yield from (Work(name, *sizes, "float64") for name in o.named(["lstm"]) for sizes in o.sized((MIDDLE,)))
-
-
-def custom(o: Options) -> Iterator[Work]:
-    """Cells that nobody fused."""
-    for name, sizes in product(o.named(CUSTOM), o.sized((SMALL, MIDDLE, LARGE))):
-        yield Work(name, *sizes, o.dtype or "float32")
-
-
-def whole_zoo(o: Options) -> Iterator[Work]:
-    """Every cell of the zoo that is not among the others."""
-    for name, sizes in product(o.named(zoo), o.sized((ZOO,))):
-        yield Work(name, *sizes, o.dtype or "float32")
-
-
-COMPARISONS = {"layers": (layers, None), "custom": (custom, None),
-               "zoo": (whole_zoo, ("torch layer", "JAX scan", "torch loop", *(peer.name for peer in OURS)))}
 
 
 def compared(section: str, work: Work, systems: dict[str, System], o: Options) -> Iterator[dict[str, Any]]:
@@ -142,10 +98,10 @@ def first(threads: int, o: Options) -> Iterator[dict[str, Any]]:
             work = Work(name, *sizes, o.dtype or "float32")
             row = {"section": "first", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer}
             try:
-                row["importing"] = importing(PEERS[peer].imports, threads)
+                row["importing"] = importing(PEERS[peer].imports, threads, o.python(peer))
                 with tempfile.TemporaryDirectory() as caches:
                     for key in ("cold", "cached"):
-                        with System(peer, threads, caches) as system:
+                        with System(peer, threads, caches, o.python(peer)) as system:
                             told = system.first(work)
                             row |= {key: told["seconds"], "megabytes": told["megabytes"]}
             except Skipped as e:
@@ -160,7 +116,7 @@ def growth(threads: int, o: Options) -> Iterator[dict[str, Any]]:
         work = Work(name, B, T, I, H, o.dtype or "float32")
         row = {"section": "growth", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer}
         try:
-            with System(peer, threads) as system:
+            with System(peer, threads, python=o.python(peer)) as system:
                 row["megabytes"] = system.first(work)["megabytes"]
                 row["milliseconds"] = 1e3 * median(system.seconds() for _ in range(3))
         except Skipped as e:
@@ -169,13 +125,14 @@ def growth(threads: int, o: Options) -> Iterator[dict[str, Any]]:
 
 
 def rate(threads: int, o: Options) -> Iterator[dict[str, Any]]:
-    """What the machine does in one large square product, through torch. Asked before and after all else."""
-    row = {"section": "rate", "system": "torch loop", "threads": threads, "dtype": o.dtype or "float32"}
-    try:
-        with System("torch loop", threads) as system:
-            yield {**row, "rate": system.rate(64 if o.quick else SQUARE, row["dtype"])}
-    except Skipped as e:
-        yield {**row, "skipped": str(e)}
+    """What the machine does in one large square product, through two libraries. Asked before and after all else."""
+    for name in ("torch loop", "NumPy by hand"):
+        row = {"section": "rate", "system": name, "threads": threads, "dtype": o.dtype or "float32"}
+        try:
+            with System(name, threads, python=o.python(name)) as system:
+                yield {**row, "rate": system.rate(64 if o.quick else SQUARE, row["dtype"])}
+        except Skipped as e:
+            yield {**row, "skipped": str(e)}
 
 
 ALONE = {"rate": rate, "first": first, "growth": growth}
@@ -191,8 +148,8 @@ def measured(o: Options) -> Iterator[dict[str, Any]]:
             yield from ALONE[section](threads, o)
         sections = [s for s in COMPARISONS if s in o.sections]
         with ExitStack() as stack:
-            chosen = [name for name in PEERS if sections and o.wanted(name)]
-            systems = {name: stack.enter_context(System(name, threads)) for name in chosen}
+            systems = {name: stack.enter_context(System(name, threads, python=o.python(name)))
+                       for name in PEERS if sections and o.wanted(name)}
             for section in sections if systems else ():
                 works, peers = COMPARISONS[section]
                 for work in works(o):
@@ -214,7 +171,7 @@ def machine(o: Options) -> dict[str, Any]:
     vectors = next((kind for kind in ("avx512f", "avx2", "avx") if kind in flags), platform.machine())
     versions: dict[str, str] = {"python": platform.python_version()}
     for name in filter(o.wanted, PEERS):
-        with System(name, 1) as system:
+        with System(name, 1, python=o.python(name)) as system:
             try:
                 versions |= system.versions()
             except Skipped as e:
@@ -254,37 +211,15 @@ def line(row: dict[str, Any]) -> str:
     return told + (f", skipped: {row['skipped']}" if "skipped" in row else "")
 
 
-def options(argv: list[str]) -> argparse.Namespace:
-    def words(text: str) -> tuple[str, ...]:
-        return tuple(word.strip() for word in text.split(","))
-
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--sections", type=words, default=SECTIONS, help=",".join(SECTIONS))
-    p.add_argument("--cells", type=words, help="names, with commas between")
-    p.add_argument("--sizes", type=lambda s: tuple(tuple(map(int, w.split())) for w in words(s)),
-                   help='of the table, "B T I H, B T I H"')
-    p.add_argument("--peers", type=words, help="parts of names: " + ", ".join(PEERS))
-    p.add_argument("--threads", type=lambda s: tuple(map(int, words(s))), default=(1, 2))
-    p.add_argument("--dtype", choices=list(TOLERANCE))
-    p.add_argument("--rounds", type=int, default=15)
-    p.add_argument("--budget", type=float, default=15.0, help="seconds of one comparison after its third round")
-    p.add_argument("--quick", action="store_true", help="tiny sizes, two rounds, one thread")
-    p.add_argument("--merge", action="store_true", help="replace the same rows in speed.json, write the page")
-    p.add_argument("--render", action="store_true", help="write the page from speed.json")
-    return p.parse_args(argv)
-
-
 def main(argv: list[str]) -> None:
-    given = options(argv)
+    given = parsed(argv, __doc__, SECTIONS)
     if given.render:
         PAGE.write_text(page(json.loads(RESULTS.read_text())), encoding="utf-8")
         return
-    o = Options(**{k: getattr(given, k) for k in Options._fields})
-    if o.quick:
-        o = o._replace(rounds=2, threads=(1,))
+    o = chosen(given)
     results = {"machine": machine(o), "rounds": o.rounds, "rows": []}
     kept = joined(json.loads(RESULTS.read_text()), results) if given.merge and RESULTS.exists() else {**results}
-    written = given.merge or not argv
+    written = given.merge or o._replace(pythons=()) == chosen(parsed([], "", SECTIONS))
     for row in measured(o):
         print(line(row), flush=True)
         results["rows"], kept["rows"] = added(row, results["rows"]), added(row, kept["rows"])

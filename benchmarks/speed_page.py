@@ -40,7 +40,7 @@ filled. Memory is what the process grows by until its third gradient, imports an
     "rate": """## How much of the machine
 
 Operations a second in the matrix products of the work (forward, and twice as many backward), as a share of what one
-large square product reaches through torch with as many threads.""",
+large square product reaches with as many threads, through torch or NumPy, whichever is the faster one.""",
     "growth": """## Growth with the number of steps
 
 LSTM, the gradient: time is linear in T where the time of a step stays the same.""",
@@ -128,19 +128,24 @@ def by_growth(rows: list[Row]) -> str:
 
 
 def by_rate(rates: list[Row], rows: list[Row]) -> str:
-    peak = {(row["threads"], row["dtype"]): row["rate"] for row in rates if "rate" in row}
+    peak: dict[tuple[int, str], float] = {}
+    for row in rates:
+        key = row["threads"], row["dtype"]
+        peak[key] = max(peak.get(key, 0), row.get("rate", 0))
     parts = []
-    for (threads, dtype), most in peak.items():
+    for (threads, dtype), most in ((k, most) for k, most in peak.items() if most):
         found = {(row["system"], f"{row['cell']} {row['sizes']}"): row["operations"] / row["milliseconds"] * 1e3
                  for row in rows if row["section"] == "layers" and "milliseconds" in row and row["H"] >= 128
                  and (row["threads"], row["dtype"]) == (threads, dtype)}
         works = list(dict.fromkeys(work for _, work in found))
         told = {(s, w): f"{value / 1e9:.0f} ({value / most:.0%})" for (s, w), value in found.items()}
         systems = list(dict.fromkeys(system for system, _ in found))
-        part = f"{threads_of(threads)}: {most / 1e9:.0f} GFLOP/s in the square product, {dtype}"
+        each = ", ".join(f"{row['rate'] / 1e9:.0f} GFLOP/s through {row['system'].split()[0]}" for row in rates
+                         if (row["threads"], row["dtype"]) == (threads, dtype) and "rate" in row)
+        part = f"{threads_of(threads)}, the square product in {dtype}: {each}"
         parts.append(part + "\n\n" + table(["GFLOP/s", *works], (
             [s, *(told.get((s, w), "") for w in works)] for s in systems)) if works else part)
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or "No rate was measured."
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {"layers": by_cell, "custom": by_cell, "zoo": by_zoo, "first": by_first,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import handwritten
 import numpy as np
+import plan
 import processes
 import pytest
 import speed
@@ -208,6 +209,29 @@ def test_results_are_added_in_place():
     new["machine"] = {**new["machine"], "versions": {"torch": "2"}}
     with pytest.raises(SystemExit, match="other versions"):
         speed.joined(old, new)
+
+
+def test_operations_a_second_are_a_share_of_the_faster_square_product():
+    work = {**Work("lstm", 32, 100, 64, 128)._asdict(), "sizes": "32 100 64 128", "threads": 1}
+    rates = [{"section": "rate", "system": s, "threads": 1, "dtype": "float32", "rate": r}
+             for s, r in (("torch loop", 1e11), ("NumPy by hand", 2e11))]
+    row = {**work, "section": "layers", "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
+    told = speed_page.page(results(*rates, row))
+    assert "| torch layer | 50 (25%) |" in told and "100 GFLOP/s through torch, 200 GFLOP/s through NumPy" in told
+    gone = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "skipped": "no"}
+    assert "No rate was measured." in speed_page.page(results(gone, row))
+
+
+def test_options_choose():
+    def chosen(*argv):
+        return plan.chosen(plan.parsed(argv, "", speed.SECTIONS))
+
+    assert [str(w) for w in plan.custom(chosen("--cells", "mut1", "--sizes", "1 50 10 16"))] == ["mut1 1 50 10 16"]
+    assert {w.dtype for w in plan.layers(chosen("--dtype", "float64"))} == {"float64"}
+    assert [w.sizes for w in plan.layers(chosen()) if w.dtype == "float64"] == ["32 100 64 128 float64"]
+    assert chosen("--peers", "jax").wanted("JAX scan, hoisted") and not chosen("--peers", "jax").wanted("torch loop")
+    elsewhere = chosen("--python", "pytensor=/there")
+    assert elsewhere.python("PyTensor scan") == "/there" and elsewhere.python("JAX scan") == sys.executable
 
 
 def test_a_narrowed_run_is_printed_and_not_written(capsys):
