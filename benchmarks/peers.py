@@ -165,7 +165,7 @@ def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
 
 
 def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
-    """Every step multiplies its own inputs: indexing one array of all steps would cost its size at each step back."""
+    """The products with the inputs before the loop; what indexing returns is added into one array."""
     import autograd.numpy as anp
     from autograd import value_and_grad
 
@@ -175,18 +175,17 @@ def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
     p, constants = differentiated(work.cell, params)
     zeros = np.zeros((work.B, work.H), work.dtype)
 
-    def outputs(p, xs):
+    def outputs(p, X):
         before, step = STEPS[work.cell](xp, {**p, **constants})
-        state, found = (zeros,) * states(work.cell), []
-        for x in xs:
-            state = step(state, *before(x))
+        state, found, given = (zeros,) * states(work.cell), [], before(X)
+        for t in range(work.T):
+            state = step(state, *(a[t] for a in given))
             found.append(state[0])
         return found
 
-    gradient = value_and_grad(lambda given: sum(anp.sum(h) for h in outputs(*given)))
-    given = (p, list(X))
-    return Prepared(lambda: gradient(given), lambda found: {**found[1][0], "x": np.stack(found[1][1])},
-                    lambda: np.stack(outputs(*given)))
+    gradient = value_and_grad(lambda leaves: sum(anp.sum(h) for h in outputs(leaves, leaves["x"])))
+    leaves = {**p, "x": X}
+    return Prepared(lambda: gradient(leaves), lambda found: found[1], lambda: np.stack(outputs(p, X)))
 
 
 # --- PyTensor ----------------------------------------------------------------------------------------------------

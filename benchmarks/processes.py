@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # taken out: the library kn
 CACHES = ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 ALWAYS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 LONG, SHORT = 2.0, 0.02  # seconds of a run: longer ones are measured three times at most, shorter ones several together
+LIMIT = 300  # seconds for an answer
 REST = 0.05  # seconds in which the threads of the system before go to sleep
 
 
@@ -70,14 +72,18 @@ class System:
     def __getattr__(self, verb: str) -> Callable:
         """Raises Skipped with what went wrong."""
         def call(*args):
+            limit = Timer(LIMIT, self.child.kill)
+            limit.start()
             try:
                 pickle.dump((verb, args), self.child.stdin)
                 self.child.stdin.flush()
                 done, told = pickle.load(self.child.stdout)
             except (EOFError, BrokenPipeError):
-                code = self.child.wait()
+                code, late = self.child.wait(), not limit.is_alive()
                 self.start()  # for the next piece of work
-                raise Skipped(f"its process ended with {code}") from None
+                raise Skipped(f"no answer in {LIMIT} s" if late else f"its process ended with {code}") from None
+            finally:
+                limit.cancel()
             if not done:
                 raise Skipped(told)
             return told

@@ -5,8 +5,8 @@ from torch import Tensor, sigmoid, stack, tanh
 
 def lstm_loop(a: Tensor, U: Tensor, h: Tensor, c: Tensor) -> Tensor:
     found: list[Tensor] = []
-    for t in range(a.size(0)):
-        i, f, o, g = (a[t] + h @ U).chunk(4, 1)
+    for step in a.unbind():  # indexing a would cost all of it at each step back
+        i, f, o, g = (step + h @ U).chunk(4, 1)
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h = sigmoid(o) * tanh(c)
         found.append(h)

@@ -26,8 +26,8 @@ round by round, theirs over ours (the first of our rows that there is). **Bold**
 
 **The peers.** `torch layer` is `nn.LSTM`, `nn.GRU` or `nn.RNN`. `torch loop` (eager), `JAX scan` (with jit) and `HIPS
 autograd` run the steps of `benchmarks/cells.py`, written by hand once for all three, weights stacked; the products with
-the inputs are taken before the loop (torch, `JAX scan, hoisted`) or in each step (`JAX scan`, often the faster way, and
-autograd). `NumPy by hand` is `benchmarks/handwritten.py`, forward and backward written for speed.
+the inputs are taken before the loop, but in each step in `JAX scan`, which XLA often prefers to `JAX scan, hoisted`.
+`NumPy by hand` is `benchmarks/handwritten.py`, forward and backward written for speed.
 """
 NOTES = {
     "layers": "## The layers that vendors wrote by hand",

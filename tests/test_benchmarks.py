@@ -162,7 +162,7 @@ def test_differences_are_seen():
     assert floating(Work("mut1", 1, 1, 3, 4)) == 6 * (2 * 12 + 2 * 16) + 4 * 12
 
 
-def test_a_process_of_its_own():
+def test_a_process_of_its_own(monkeypatch):
     """It answers, says what it cannot do, and is there again when it has died."""
     with System("autograd_rnn, numpy", 1) as system:
         gradients, outputs = system.prepare(TINY)
@@ -172,6 +172,10 @@ def test_a_process_of_its_own():
         system.child.kill()
         with pytest.raises(Skipped, match="its process ended with -9"):
             system.seconds()
+        monkeypatch.setattr(processes, "LIMIT", 0.01)
+        with pytest.raises(Skipped, match=r"no answer in 0\.01 s"):
+            system.first(TINY)
+        monkeypatch.undo()
         assert system.first(TINY).keys() == {"seconds", "megabytes"}
 
 
