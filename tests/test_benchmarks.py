@@ -1,12 +1,20 @@
 """The benchmarks: their short forms run, their judgement can fail, and their pages say what they find."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
+import handwritten
 import numpy as np
+import plan
+import processes
 import pytest
+import speed
+import speed_page
 import sympy
+from processes import LONG, Skipped, System, taking_turns
+from work import Work, apart, data, floating
 
 from autograd_rnn import Cell
 
@@ -76,3 +84,170 @@ def test_what_takes_too_long_is_no_answer(monkeypatch):
 def test_the_best_result_counts():
     right, wrong, error = (sy.Outcome(said, 1, 0.0) for said in ("right", "wrong: ShapeError", "error: ValueError"))
     assert right.rank < wrong.rank < sy.Outcome("unevaluated", 1, 0.0).rank < error.rank
+
+
+# --- speed ---
+
+TINY = Work("lstm", 2, 5, 3, 4)
+
+
+@pytest.mark.parametrize("block", [1, 17, 10_000])
+@pytest.mark.parametrize("name", handwritten.prepare)
+def test_numpy_by_hand(name, block, monkeypatch):
+    """However many steps the backward loop takes together, and at the second run as at the first."""
+    monkeypatch.setattr(handwritten, "BLOCK", block)
+    params, X = data(Work(name, 2, 5, 3, 4, "float64"))
+    run, cell = handwritten.prepare[name](params, X), Cell(speed.cell(name).text)
+    _, truth = cell.gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)
+    for _ in range(2):
+        h, gradients = run()
+        assert apart(gradients, {n: truth[n] for n in (*cell.parameters, "x")}) < 1e-14
+        assert apart({"h": h}, {"h": cell.run(params, x=X)["h"]}) < 1e-14
+
+
+class Pretended:
+    """A system that answers as it is told; `faulty` is a gradient that it doubles."""
+
+    threads = 1
+
+    def __init__(self, seconds, faulty=None):
+        self.told, self.faulty, self.calls = seconds, faulty, 0
+
+    def prepare(self, work):
+        params, X = data(work)
+        gradients = Cell(speed.cell(work.cell).text).gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)[1]
+        found = {n: g for n, g in gradients.items() if "[" not in n}
+        return {n: g * (1 + (n == self.faulty)) for n, g in found.items()}, np.ones((5, 2, 4))
+
+    def seconds(self):
+        self.calls += 1
+        if self.told is None:
+            raise Skipped("gone")
+        return self.told
+
+
+def comparison(**systems):
+    names = dict(theirs="torch loop", slow="HIPS autograd", wrong="JAX scan", gone="TorchScript loop",
+                 ours="autograd_rnn, numpy")
+    options = speed.Options(speed.SECTIONS, None, None, None, (1,), None, rounds=5, budget=60.0, quick=False)
+    rows = speed.compared("layers", TINY, {names[k]: s for k, s in systems.items()}, options)
+    return {row["system"]: row for row in rows}
+
+
+def test_what_is_wrong_is_not_timed(monkeypatch):
+    monkeypatch.setattr(processes, "REST", 0)
+    for name in (*speed.cell("lstm").parameters, "x"):
+        wrong = Pretended(0.1, faulty=name)
+        rows = comparison(theirs=Pretended(0.1), wrong=wrong, ours=Pretended(0.2))
+        assert rows["JAX scan"]["skipped"].startswith("wrong: ") and "milliseconds" not in rows["JAX scan"]
+        assert wrong.calls == 0 and rows["torch loop"]["ratio"] == 0.5
+
+
+def test_systems_take_turns():
+    rows = comparison(theirs=Pretended(0.1), slow=Pretended(LONG), gone=Pretended(None), ours=Pretended(0.05))
+    assert [rows[n].get("rounds") for n in ("torch loop", "HIPS autograd", "autograd_rnn, numpy")] == [5, 3, 5]
+    assert rows["torch loop"]["ratio"] == 2 and rows["TorchScript loop"]["skipped"] == "its process ended"
+    order = []
+    systems = {n: type("S", (), {"seconds": lambda self, n=n: order.append(n) or 1.0})() for n in "AB"}
+    assert taking_turns(systems, 9, 0.0) == {"A": [1.0] * 3, "B": [1.0] * 3} and order == list("ABABAB")
+
+
+def test_differences_are_seen():
+    a = {"u": np.array([1.0, 100.0]), "v": np.zeros(2)}
+    assert apart(a, a) == 0 and apart({**a, "w": a["u"]}, a) == 0
+    assert apart({**a, "u": np.array([1.0, 101.0])}, a) == 0.01 and apart({**a, "v": np.array([0, 0.5])}, a) == 0.5
+    for bad in ({"u": a["u"]}, {**a, "v": np.zeros(3)}, {**a, "v": np.array([0, np.nan])}):
+        assert apart(bad, a) == float("inf")
+    assert floating(Work("lstm", 32, 100, 64, 128)) == 6 * 32 * 100 * 4 * 128 * (64 + 128)
+    assert floating(Work("mut1", 1, 1, 3, 4)) == 6 * (2 * 12 + 2 * 16) + 4 * 12
+
+
+def test_a_process_of_its_own(monkeypatch):
+    """It answers, says what it cannot do, and is there again when it has died."""
+    with System("autograd_rnn, numpy", 1) as system:
+        gradients, outputs = system.prepare(TINY)
+        assert outputs.shape == (5, 2, 4) and gradients["U_f"].dtype == np.float32 and system.seconds() > 0
+        with pytest.raises(Skipped, match="KeyError"):
+            system.prepare(TINY._replace(cell="nonesuch"))
+        system.child.kill()
+        with pytest.raises(Skipped, match="its process ended with -9"):
+            system.seconds()
+        monkeypatch.setattr(processes, "LIMIT", 0.01)
+        with pytest.raises(Skipped, match=r"no answer in 0\.01 s"):
+            system.first(TINY)
+        monkeypatch.undo()
+        assert system.first(TINY).keys() == {"seconds", "megabytes"}
+
+
+def results(*rows):
+    machine = {"processor": "P", "vectors": "avx", "cores": 2, "system": "S", "versions": {"torch": "1"}}
+    return {"machine": machine, "rounds": 5, "rows": list(rows)}
+
+
+def test_the_page_marks_what_is_lost_and_lists_what_is_missing():
+    row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1}
+    told = speed_page.page(results(
+        {**row, "system": "torch layer", "milliseconds": 1.0, "ratio": 0.5, "beside": "autograd_rnn, numpy"},
+        {**row, "system": "torch loop", "milliseconds": 1234.5, "ratio": 3.0, "beside": "autograd_rnn, numpy"},
+        {**row, "system": "JAX scan", "skipped": "wrong: 0.1 from the first peer's"},
+        {**row, "system": "HIPS autograd", "skipped": "autograd is not installed"},
+        {**row, "system": "autograd_rnn, numpy", "milliseconds": 2.0, "ratio": 1.0, "beside": "autograd_rnn, numpy"}))
+    for line in ("| ms | 2 5 3 4 |", "| torch layer | **1 x0.50** |", "| torch loop | 1,234 x3.00 |",
+                 "| JAX scan | wrong |", "| autograd_rnn, numpy | 2 |", "| torch layer | 0 of 1 | 0.50 | 0.50 | 0.50 |",
+                 "- HIPS autograd: autograd is not installed (lstm 2 5 3 4)",
+                 "- JAX scan: wrong: 0.1 from the first peer's (lstm 2 5 3 4)"):
+        assert line in told.splitlines(), line
+    assert all(len(line) <= 120 for line in told.splitlines())
+
+
+def test_results_are_added_in_place():
+    row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1, "system": "JAX scan"}
+    two = speed.added({**row, "threads": 2}, speed.added(row, []))
+    assert speed.added({**row, "ratio": 2.0}, two) == [{**row, "ratio": 2.0}, {**row, "threads": 2}]
+    rate = {"section": "rate", "threads": 1, "dtype": "float32", "system": "torch loop"}
+    assert speed.added({**rate, "rate": 1}, [{**rate, "rate": 2}]) == [{**rate, "rate": 2}]
+    assert speed.added({**rate, "rate": 3}, [{**rate, "rate": 2}]) == [{**rate, "rate": 3}]
+    old, new = results(row), results()
+    new["machine"] = {**new["machine"], "versions": {"jax": "2"}}
+    assert speed.joined(old, new)["machine"]["versions"] == {"torch": "1", "jax": "2"}
+    new["machine"] = {**new["machine"], "versions": {"torch": "2"}}
+    with pytest.raises(SystemExit, match="other versions"):
+        speed.joined(old, new)
+
+
+def test_operations_a_second_are_a_share_of_the_faster_square_product():
+    work = {**Work("lstm", 32, 100, 64, 128)._asdict(), "sizes": "32 100 64 128", "threads": 1}
+    rates = [{"section": "rate", "system": s, "threads": 1, "dtype": "float32", "rate": r}
+             for s, r in (("torch loop", 1e11), ("NumPy by hand", 2e11))]
+    row = {**work, "section": "layers", "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
+    told = speed_page.page(results(*rates, row))
+    assert "| torch layer | 50 (25%) |" in told and "100 GFLOP/s through torch, 200 GFLOP/s through NumPy" in told
+    gone = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "skipped": "no"}
+    assert "No rate was measured." in speed_page.page(results(gone, row))
+
+
+def test_options_choose():
+    def chosen(*argv):
+        return plan.chosen(plan.parsed(argv, "", speed.SECTIONS))
+
+    assert [str(w) for w in plan.custom(chosen("--cells", "mut1", "--sizes", "1 50 10 16"))] == ["mut1 1 50 10 16"]
+    assert {w.dtype for w in plan.layers(chosen("--dtype", "float64"))} == {"float64"}
+    assert [w.sizes for w in plan.layers(chosen()) if w.dtype == "float64"] == ["32 100 64 128 float64"]
+    assert chosen("--peers", "jax").wanted("JAX scan, hoisted") and not chosen("--peers", "jax").wanted("torch loop")
+    elsewhere = chosen("--python", "pytensor=/there")
+    assert elsewhere.python("PyTensor scan") == "/there" and elsewhere.python("JAX scan") == sys.executable
+
+
+def test_a_narrowed_run_is_printed_and_not_written(capsys):
+    before = [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
+    speed.main(["--quick", "--sections", "growth,custom,zoo", "--cells", "mut1,gru", "--peers", "autograd_rnn"])
+    out = capsys.readouterr().out
+    assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy, 1 | 20 | " in out
+    assert before == [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
+
+
+def test_the_page_is_that_of_the_results():
+    if not speed.RESULTS.exists():
+        pytest.skip("nothing has been measured yet")
+    results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
+    assert speed_page.page(results) == speed.PAGE.read_text(encoding="utf-8")

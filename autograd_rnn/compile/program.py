@@ -14,18 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import primitives as P
 from ..arrays import Given
 from ..backpropagate import Wanted, adjoint_of, differentiate, wanted
 from ..bind import bind
 from ..equations import System
 from ..errors import CellError
 from ..evaluate import evaluate
-from ..graph import Node
-from ..order import Loop
 from ..trace import Trace
 from .numpy_program import NumpyProgram
-from .passes import levels
+from .report import report
 from .save import file_of
 
 WORK = 500  # steps times batch from which a gradient is compiled
@@ -119,7 +116,7 @@ class Program:
     def __init__(self, system: System, loss: str | None, outputs: tuple[str, ...], name: str | None,
                  backend: str = "auto", threads: int | None = None, memory: str | int | None = None):
         self.system, self.loss, self.outputs, self.name = system, loss, outputs, name
-        self._run = backend_of(backend, threads, memory)
+        self._run, self._memory = backend_of(backend, threads, memory), memory
         if backend == "auto" and not has_llvm():
             warnings.warn("llvmlite is not installed: the program runs in NumPy. For machine code: "
                           "pip install 'autograd_rnn[fast]'", stacklevel=3)
@@ -160,31 +157,23 @@ class Program:
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
         Path(path).write_text(file_of(self.system, self.name, compiled_, derived), encoding="utf-8")
 
-    def report(self) -> str:
-        """Which operations are in which loop, and which happen for all steps at once."""
-        system = self._written.system
-        rows: dict[tuple[Loop, ...], list[Node]] = {}
-        for step, path in levels(system).items():
-            if isinstance(step, Node) and step.args:
-                rows.setdefault(path, []).append(step)
-        lines = []
-        for path in sorted(rows, key=len):
-            where = "for all steps at once" if not path else "in the loop over " + ", ".join(
-                f"{loop.index} {'forward' if loop.sign > 0 else 'backward'}" for loop in path)
-            products = [n for n in rows[path] if n.op is P.matmul or (n.op is P.outer)]
-            lines.append(f"{where}: {len(rows[path])} operations, {len(products)} of them products")
-            lines += [f"    {_product(system, n)}" for n in products]
-        return "\n".join(lines)
+    def report(self, **sizes: int) -> str:
+        """Which operations are in which loop and which happen for all steps at once, products, work, what is kept.
+
+        sizes: numbers by name, as `Cell.init` takes them; the totals are then told too. What a run took of memory, and
+        what was foreseen, is told once there was one.
+        """
+        derived = adjoint_of(self.system, self.outputs, self.loss is not None)
+        keep, time = wanted(self.system, derived, self.outputs), self.system.time
+        if self._run is compiled:
+            writer = program_of(derived.system, keep).writer
+            kept = [n for n in writer.stores if n in writer.system.defined and time in writer.system.axes[n]]
+            return report(writer.system, kept, time, sizes)
+        machines = derived.system.__dict__.get("_machines", {})
+        apart = self._memory is not None
+        ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
+        made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
+        return "\n".join([report(made.system, made.kept_along(time), time, sizes), *(m.last for m in ran if m.last)])
 
     def __repr__(self):
         return f"<Program {self.name or ''}: {len(self.source.splitlines())} lines of NumPy>"
-
-
-def _product(system: System, n: Node) -> str:
-    wholes = {whole: parts for whole, parts, *_ in system.inferred.sums}
-
-    def told(d) -> str:
-        return " + ".join(map(told, wholes[d])) if d in wholes else str(d)
-
-    sizes = [" x ".join(map(told, system.inferred.nodes[a])) for a in n.args]
-    return f"({sizes[0]}) @ ({sizes[1]})" if n.op is P.matmul else f"outer of ({sizes[0]}) and ({sizes[1]}), summed"

@@ -75,6 +75,7 @@ class Machine:
         self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
         self.made = {s for kind, x in phases if kind == "reference" for s in steps_of(x)}  # by the reference
         self.spaces: dict[tuple, list[Space]] = {}
+        self.last = ""  # what the last run took
         self.sizes: dict[tuple, dict[str, int]] = {}
 
     def written(self, phases: Iterable[tuple[str, Any]], apart: bool):
@@ -152,9 +153,16 @@ class Machine:
         except IndexError:  # none is free
             space = self.space(run.given, threads or cores(), memory)
         space.run(run, space.lease(waiting))
+        self.last = space.told()
         rest = Arrays(system, given)  # what is only handed on
         names = [*keep, *map(inner_product, self.inner)]
         return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
+
+    def kept_along(self, time: str | None) -> list[str]:
+        """The variables that have an array along an index."""
+        writer = self.writer
+        return [n for n in self.system.defined if n in writer.stored and n not in writer.parts
+                and n not in writer.resting and time in self.system.axes[n] and not self.keep.get(n)]
 
     def space(self, given: Given, threads: int, memory: int | None) -> Space:
         """Room for a run: for all of it, or for as long stretches as the memory allows."""

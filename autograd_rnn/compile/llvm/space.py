@@ -97,6 +97,13 @@ class Space:
         """What a run takes beside the arrays that are given and handed out."""
         return self.total + threads * self.scratch
 
+    def told(self) -> str:
+        """What a run was foreseen to take of memory, and what it took."""
+        extents = ", ".join(f"{i.upper()} = {n}" for i, n in self.full.extents.items())
+        foreseen, taken = self.bytes(self.threads) / 2**20, (self.memory.nbytes + self.hand.nbytes) / 2**20
+        return (f"last run, {extents}, {self.full.batch} examples, {self.dtype}: "
+                f"{foreseen:.2f} MB foreseen, {taken:.2f} MB taken")
+
     def allocate(self, threads: int) -> Space:
         """The space with its memory, and in the context all that does not change from run to run."""
         machine, given = self.machine, self.given

@@ -64,6 +64,9 @@ class Stretches(Space):
         """What is kept at the beginning of a stretch."""
         return sum(int(np.prod(self.kept(n)[1:])) for n in self.crossing["1"]) * self.machine.bytes
 
+    def told(self) -> str:
+        return f"{super().told()}, in stretches of {self.stretch}, and {self.crossed / 2**20:.2f} MB between them"
+
     def run(self, run: Arrays, lease: np.ndarray) -> None:
         running = self.begin(run, lease)
         time = self.system.time or ""
@@ -86,6 +89,7 @@ class Stretches(Space):
                 if not crossed:
                     crossed.append(self.take("1", 0))
                 crossed.append(self.take("1", count))
+            self.crossed = sum(value.nbytes for values in crossed for value in values.values())
             last = {n: run.stores[n][count].copy() for n in self.system.carried if n in run.stores}
             later = {n: run.stores[n][self.stretch + 1].copy() for n in self.crossing["T"]}
             for k in range(len(starts) - 1, -1, -1):

@@ -1,0 +1,60 @@
+"""One piece of work: a cell, its sizes, a number type; what is given to every system, and how results are compared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from cells import cell
+
+SEED = 0
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+class Work(NamedTuple):
+    """Forward and backward of sum(h) over every step: gradients of all parameters and of the inputs."""
+
+    cell: str
+    B: int
+    T: int
+    I: int
+    H: int
+    dtype: str = "float32"
+
+    @property
+    def sizes(self) -> str:
+        return f"{self.B} {self.T} {self.I} {self.H}" + (" float64" if self.dtype == "float64" else "")
+
+    def __str__(self):
+        return f"{self.cell} {self.sizes}"
+
+
+def data(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """(parameters and constants by name, inputs): the same in every process."""
+    c, rng, sizes = cell(work.cell), np.random.default_rng(SEED), {"x": work.I, "h": work.H}
+    names = [*c.parameters, *c.system.having("const")]
+    params = {name: rng.uniform(-1, 1, [sizes[d] for d in c.shapes[name]]) / work.H**0.5 for name in names}
+    X = rng.standard_normal((work.T, work.B, work.I))
+    return {name: p.astype(work.dtype) for name, p in params.items()}, X.astype(work.dtype)
+
+
+def floating(work: Work) -> int:
+    """Floating point operations of the matrix products: forward, what arrives below, and the weight's gradient."""
+    c, sizes = cell(work.cell), {"x": work.I, "h": work.H}
+    matrices = [(name, np.prod([sizes[d] for d in c.shapes[name]])) for name in
+                (*c.parameters, *c.system.having("const")) if len(c.shapes[name]) == 2]
+    return int(sum((6 if name in c.parameters else 4) * work.B * work.T * size for name, size in matrices))
+
+
+def apart(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> float:
+    """The largest difference in any array, over that array's largest entry; infinite where one is missing."""
+    if missing := truth.keys() - found.keys():
+        print("missing:", *sorted(missing))
+        return float("inf")
+    errors = [0.0]
+    for name, exact in truth.items():
+        if np.shape(found[name]) != exact.shape or not np.isfinite(found[name]).all():
+            return float("inf")
+        scale = float(np.max(np.abs(exact), initial=0)) or 1.0
+        errors.append(float(np.max(np.abs(found[name] - exact), initial=0)) / scale)
+    return max(errors)

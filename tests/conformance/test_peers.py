@@ -1,0 +1,45 @@
+"""The peers of the benchmarks do the work that they are timed for: the reference's outputs and gradients."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import speed
+from cells import STEPS, cell
+from peers import PEERS
+from work import TOLERANCE, Work, apart, data
+
+PAIRS = [(peer, name) for peer in PEERS for name in STEPS if name in PEERS[peer].cells]
+
+
+@cache
+def reference(name: str) -> dict[str, np.ndarray]:
+    """Gradients, and outputs, of the evaluator in float64."""
+    params, X = data(Work(name, 3, 7, 5, 4, "float64"))
+    gradients = cell(name).gradient(params, cotangents={"h": np.ones((7, 3, 4))}, x=X)[1]
+    kept = {n: gradients[n] for n in (*cell(name).parameters, "x")}
+    return {**kept, "outputs": cell(name).run(params, x=X)["h"]}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("peer, name", PAIRS)
+def test_peer(peer, name, dtype):
+    for module in PEERS[peer].imports:
+        pytest.importorskip(module, reason=f"{peer} needs {module}: pip install 'autograd_rnn[conformance]'")
+    try:
+        prepared = PEERS[peer].prepare(work := Work(name, 3, 7, 5, 4, dtype), *data(work))
+    except NotImplementedError as e:
+        pytest.skip(str(e))
+    for _ in range(2):  # what the first run leaves behind must not change the second
+        found = {**prepared.gradients(prepared.run()), "outputs": prepared.outputs()}
+        assert all(value.dtype == dtype for value in found.values())
+        assert apart(found, reference(name)) < TOLERANCE[dtype] / 10
+
+
+def test_every_kind_of_measurement(capsys):
+    """Whatever is installed, the page has a table or a reason."""
+    speed.main(["--quick", "--sections", "rate,growth,layers,custom", "--cells", "rnn,mut1"])
+    out = capsys.readouterr().out
+    assert "wrong" not in out.replace("what is wrong", "")
+    for peer in ("torch layer", "JAX scan", "HIPS autograd", "NumPy by hand", "autograd_rnn, numpy"):
+        assert f"| {peer} |" in out or f"- {peer}: " in out
