@@ -10,13 +10,13 @@ from test_compile import cell_of, difference, problem
 
 from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn import primitives as P
-from autograd_rnn.backpropagate import adjoint_of
+from autograd_rnn.backpropagate import adjoint_of, differentiate
 from autograd_rnn.compile import program
 from autograd_rnn.order import Loop
 
 ir = pytest.importorskip("llvmlite.ir", reason="machine code needs llvmlite")
 
-from autograd_rnn.compile.llvm import native, space  # noqa: E402
+from autograd_rnn.compile.llvm import machine, native  # noqa: E402
 from autograd_rnn.compile.llvm.lanes import I64, POINTER, Lanes, loop  # noqa: E402
 from autograd_rnn.compile.llvm.products import BLOCK, Products  # noqa: E402
 
@@ -207,7 +207,7 @@ def sized(cell: Cell, T: int, batch: int, dtype, size: int = 13):
 @pytest.mark.parametrize("batch", [1, 3, 8, 19])
 @pytest.mark.parametrize("name", zoo)
 def test_threads_change_no_bit(name, batch, dtype, monkeypatch):
-    monkeypatch.setattr(space, "ALONE", 0)
+    monkeypatch.setattr(machine, "ALONE", 0)
     params, given = sized(zoo[name], 7, batch, dtype)
     value, found = zoo[name].compile(backend="llvm", threads=1).gradient(params, **given)
     for threads in (2, 3, 4):
@@ -248,7 +248,7 @@ def test_what_was_handed_out_stays_as_it_was():
 
 
 def test_runs_from_several_threads_at_once(monkeypatch):
-    monkeypatch.setattr(space, "ALONE", 0)
+    monkeypatch.setattr(machine, "ALONE", 0)
     cell = zoo["lstm"]
     compiled = cell.compile(backend="llvm", threads=2)
     problems = [sized(cell, 20, batch, np.float64) for batch in (2, 5, 2, 7)]
@@ -314,3 +314,88 @@ def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
     machine = next(iter(vars(derived.system)["_machines"].values()))
     left = [g.steps[0] for g in machine.partition.groups if g.kind == "reference"]
     assert not any(isinstance(s, Loop) for s in left)
+
+
+# --- a budget of memory ------------------------------------------------------------------------------------------
+
+
+def last_run(compiled) -> str:
+    return compiled.report().splitlines()[-1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", zoo)
+def test_a_budget_changes_no_bit(name, dtype):
+    cell = Cell(zoo[name].text)
+    for T, batch in ((100, 8), (37, 5)):
+        params, given = sized(cell, T, batch, dtype)
+        start = {n: np.full((batch, 13), 0.25, dtype) for n in cell.states}
+        whole = cell.compile(backend="llvm")
+        value, true = whole.gradient(params, initial=start, **given)
+        for part in (0.5, 0.8):
+            budget = int(part * 2**20 * float(last_run(whole).split(" MB foreseen")[0].split()[-1]))
+            compiled = cell.compile(backend="llvm", memory=budget)
+            try:
+                found_value, found = compiled.gradient(params, initial=start, **given)
+            except CellError as error:  # one stretch alone may be larger
+                assert "The program needs" in str(error)
+                continue
+            assert "in stretches of" in last_run(compiled)
+            assert value == found_value and all((true[n] == found[n]).all() for n in true), budget
+
+
+def test_a_budget_is_kept():
+    cell = zoo["lstm"]
+    params, given = sized(cell, 2000, 4, np.float32)
+    compiled = cell.compile(backend="llvm", memory="1MB")
+    compiled.gradient(params, **given)
+    told = last_run(compiled)
+    foreseen, taken, between = (float(told.split(f" MB {word}")[0].split()[-1]) for word in (
+        "foreseen", "taken", "between"))
+    assert taken <= foreseen + 0.01 and taken + between <= 1 and int(told.split("stretches of ")[1].split(",")[0]) < 2000
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_what_a_run_in_stretches_hands_on(name):
+    """The state after the last step is that of a run in one piece, whatever the budget."""
+    cell = Cell(zoo[name].text)
+    params, given = sized(cell, 300, 4, np.float64)
+    finals = []
+    for memory in (None, "500KB"):
+        run = program.backend_of("llvm", 1, memory)
+        finals.append(differentiate(cell.system, None, ("h",), params, None, given["cotangents"], {"x": given["x"]},
+                                    run=run)[2].final)
+    assert finals[0].keys() == finals[1].keys()
+    assert all((np.asarray(finals[0][n]) == np.asarray(finals[1][n])).all() for n in finals[0])
+
+
+@pytest.mark.parametrize(("text", "bytes_"), [
+    (None, None), (1000, 1000), ("64MB", 64 * 2**20), ("1.5 kB", 1536), ("2gb", 2 * 2**30), ("12B", 12)])
+def test_sizes_of_memory(text, bytes_):
+    assert program.memory_of(text) == bytes_
+
+
+@pytest.mark.parametrize("text", ["64", "64 MiB", "-1MB", 0, -5, True, 1.5, "lots"])
+def test_no_sizes_of_memory(text):
+    with pytest.raises(CellError, match="`memory` is"):
+        zoo["rnn"].compile(backend="llvm", memory=text)
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("bidirectional", "more than one sweep|for all steps at once"), ("last_loss", "the end of the sequence|at once"),
+    ("charlm", "for all steps at once")])
+def test_what_allows_no_stretches_says_why(name, reason):
+    cell = cell_of(name)
+    params, given = problem(cell, T=40)
+    with pytest.raises(CellError, match=f"cannot keep to a budget of memory: .*({reason})"):
+        cell.compile(backend="llvm", memory=5000).gradient(params, **given)
+
+
+def test_a_budget_too_small_says_what_is_needed():
+    params, given = sized(zoo["lstm"], 50, 4, np.float64)
+    with pytest.raises(CellError, match=r"needs .* MB; the budget is 0.00 MB.\nGive memory="):
+        zoo["lstm"].compile(backend="llvm", memory=1000).gradient(params, **given)
+    with pytest.raises(CellError, match="examples differ in length"):
+        zoo["lstm"].compile(backend="llvm", memory=1000).gradient(params, **given, lengths=[50, 50, 3, 4])
+    with pytest.raises(CellError, match="A NumPy program keeps to no budget"):
+        zoo["lstm"].compile(backend="numpy", memory=1000)

@@ -42,7 +42,7 @@ class Stretches(Space):
         count = next((n for n in range(most, 0, -1) if fixed + n * each + -(-most // n) * crossing <= memory), None)
         if count is None:
             least = min(fixed + n * each + -(-most // n) * crossing for n in range(1, most + 1))
-            raise CellError(f"The program needs {least / 2**20:.1f} MB; the budget is {memory / 2**20:.1f} MB.",
+            raise CellError(f"The program needs {least / 2**20:.2f} MB; the budget is {memory / 2**20:.2f} MB.",
                             remedy=f'Give memory="{least // 2**20 + 1}MB", or a smaller batch.')
         return cls(machine, given, count * step)
 
