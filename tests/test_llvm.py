@@ -305,7 +305,8 @@ def test_bad_options(options, message):
         zoo["rnn"].compile(**options)
 
 
-@pytest.mark.parametrize("name", ["two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork"])
+@pytest.mark.parametrize("name", [
+    "two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork", "lstm_1997", "bahdanau", "xu", "vrnn"])
 def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
     cell = cell_of(name)
     params, given = problem(cell)

@@ -22,6 +22,7 @@ from ...order import Loop, contraction, operands, reach
 from ..passes import rows as stacked
 from ..passes import split_rows
 from .places import Place, Writer
+from .reduce import LOSSES, REDUCTIONS
 from .rows import Chain, Nest, Rows, native, weight
 from .totals import summed
 
@@ -142,10 +143,16 @@ class Partition:
 
     def sink(self) -> None:
         """What only feeds one loop, or one sum, goes into it."""
-        for s in reversed(self.plan.order):
+        for s in reversed(list(self.paths)):
             if not isinstance(s, Node):
                 continue
             users = self.users(s)
+            if self.feeds_reduction(s, users):
+                self.writer.absorbed.add(s)
+                self.moved.setdefault(users[0], []).insert(0, s)
+                continue
+            if self.paths[s]:
+                continue
             if s.op is P.sum and option(s) is not None:
                 if len(users) == 1 and self.kinds.get(users[0]) == "totals" and self.kinds[s] != "totals" and (
                         users[0].op is P.sum and not contraction(users[0])):
@@ -168,6 +175,15 @@ class Partition:
                         self.paths[s] = path
                         self.moved.setdefault(path[-1], []).insert(0, s)
 
+    def feeds_reduction(self, s: Node, users: list) -> bool:
+        """Whether a pointwise value is read by one reduction alone, which can make it for itself."""
+        if len(users) != 1 or not isinstance(users[0], Node) or self.paths[users[0]] != self.paths[s]:
+            return False
+        home = users[0]
+        fixed = tuple(loop.index for loop in self.paths[s])
+        return (s.op.machine is not None or s.op is P.like) and (home in self.writer.absorbed or (
+            home.op in (*REDUCTIONS, *LOSSES) and self.kind(home, fixed) == "rows")) and self.kind(s, fixed) == "rows"
+
     def move(self, s: Node, home: Node) -> None:
         self.paths[s] = (home,)  # type: ignore[assignment]
         self.moved.setdefault(home, []).insert(0, s)
@@ -176,15 +192,20 @@ class Partition:
         found = []
         for s in steps:
             kind = self.kinds[s] if not fixed else self.kind(s, fixed)
-            if kind == "leaf" or (not fixed and not isinstance(s, Loop) and self.paths[s]):
+            if kind == "leaf" or s in self.writer.absorbed or (
+                    not fixed and not isinstance(s, Loop) and self.paths[s]):
                 continue
             if isinstance(s, Loop):
                 found.append(Item(kind, [s], (s.index,), s))
             else:
                 free = s.free if isinstance(s, Equation) else self.system.free(s)
                 over = tuple(i for i in self.system.indices if i in free and i not in fixed)
-                found.append(Item(kind, [*self.moved.get(s, ()), s], over))
+                found.append(Item(kind, [*self.feeding(s), s], over))
         return found
+
+    def feeding(self, s) -> list:
+        """What a sum makes for itself, before it."""
+        return [x for n in self.moved.get(s, ()) for x in (*self.feeding(n), n)] if isinstance(s, Node) else []
 
     def ordered(self, items: list[Item], fixed: tuple[str, ...] = ()) -> list[Item]:
         """By rows first, then totals, then the reference, each as soon as what it needs is there."""
@@ -378,7 +399,7 @@ class Partition:
         """Where values lie that one stage makes and another reads: in the block at hand, if they are of one chain."""
         for n in {m for m in self.home if isinstance(m, Node)}:
             home = self.home[n]
-            if self.looked_at(n) or home.kind == "totals":
+            if self.looked_at(n) or home.kind == "totals" or n in self.writer.absorbed:
                 continue
             others = [self.home.get(c) for c in self.users(n) if self.home.get(c) is not home]
             if not others or (home.kind == "reference" and all(g is None or g.kind == "reference" for g in others)):

@@ -61,7 +61,8 @@ class Writer:
 
     stored: variables that have an array. parts: those that lie in a concatenation's array, and after which sizes.
     resting: carried values of which one position is wanted at a time, by the index that they do not keep.
-    outside: values made in one stage and read in another, and where they lie.
+    outside: values made in one stage and read in another, and where they lie. absorbed: values that a reduction makes
+    for itself.
     """
 
     def __init__(self, system: System, double: bool, width: int, rows: int):
@@ -74,6 +75,7 @@ class Writer:
         self.parts: dict[str, tuple[str, tuple]] = {}
         self.resting: dict[str, str] = {}
         self.outside: dict[Node, Place] = {}
+        self.absorbed: set[Node] = set()
         self.count = 0
 
     def dims(self, n: Node) -> tuple:

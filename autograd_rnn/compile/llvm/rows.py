@@ -20,6 +20,7 @@ from ...order import Loop, operands
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
 from .places import Frame, Place, Spot, Writer, computed, counted, part_of, start
+from .reduce import LOSSES, REDUCTIONS, reads, reduce, reducible
 
 
 def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
@@ -29,12 +30,14 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
         return n.params[0] != BATCH
     if n.op in LEAVES:
         return n.op is not READ or system.roles[n.params[0]] != "class"
-    if any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
+    if n.op not in LOSSES and any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
         return False
     if BATCH not in system.free(n) and not fixed:
         return False
     if len(system.free(n) - {BATCH} - set(fixed)) > 2:
         return False
+    if n.op in (*REDUCTIONS, *LOSSES):
+        return reducible(system, n)
     if n.op is P.matmul:
         a, b = n.args
         return bool(weight(writer, a)[1]) and system.rank(b) == 1 and BATCH in system.free(b) and (
@@ -97,7 +100,7 @@ class Rows:
 
     @property
     def weights(self) -> list[Node]:
-        return [step.args[0] for step in self.passes if isinstance(step, Node)]
+        return [step.args[0] for step in self.passes if isinstance(step, Node) and step.op is P.matmul]
 
     def overwritten(self) -> set[str]:
         """Resting values that a later pass would read after they are replaced."""
@@ -106,7 +109,7 @@ class Rows:
         found = set()
         for k, step in enumerate(self.passes):
             used = [a for n in step.nodes for a in operands(n)] + list(step.targets) if isinstance(
-                step, Cluster) else [step.args[1]]
+                step, Cluster) else reads(self, step) if step.op is not P.matmul else [step.args[1]]
             for a in used:
                 while a.op in (P.split, P.slice):
                     a = a.args[0]
@@ -123,6 +126,13 @@ class Rows:
             n = self.values[n.params]
         return n
 
+    def whole(self, n: Node) -> Node:
+        """What a part is of."""
+        n = self.resolved(n)
+        while n.op in (P.split, P.slice):
+            n = self.resolved(n.args[0])
+        return n
+
     def node(self, n: Node) -> None:
         if n.op is P.matmul:
             self.gather(n.args[1])
@@ -137,7 +147,12 @@ class Rows:
                 self.send(a, Spot(spot.place, spot.at, spot.skipped + before), self.pieces[n], self.writer.dims(a))
         elif n.op in (P.split, P.slice):
             self.settle(n.args[0])
-        else:
+        elif n.op in (*REDUCTIONS, *LOSSES):
+            for a in reads(self, n):
+                self.settle(a)
+            self.passes.append(n)
+            self.spot(n)
+        elif n not in self.writer.absorbed:
             cluster = self.gathering(operands(n), self.writer.dims(n))
             self.made[n] = cluster
             cluster.nodes.append(n)
@@ -146,9 +161,7 @@ class Rows:
 
     def gather(self, a: Node) -> None:
         """The last values of examples of different lengths do not lie beside one another: a product wants a copy."""
-        a = self.resolved(a)
-        while a.op in (P.split, P.slice):
-            a = self.resolved(a.args[0])
+        a = self.whole(a)
         if a.op is READ and a not in self.copies and any(
                 p.base == "T" and p.index not in self.system.model for p in a.params[1]):
             spot = Spot(Place("inner" if self.outer else "own", a, self.over, True), tuple(map(Position, self.over)))
@@ -199,7 +212,7 @@ class Rows:
         a = self.resolved(a)
         if a in self.made and dims == self.made[a].dims:
             cluster = self.made[a]
-        elif a not in self.inside and a.op in (READ, P.split, P.slice) and self.locate(a) == target:
+        elif self.whole(a) not in self.inside and a.op in (READ, P.split, P.slice) and self.locate(a) == target:
             return
         else:
             cluster = self.gathering([a], dims)
@@ -247,8 +260,10 @@ class Rows:
         for step in self.passes:
             if isinstance(step, Cluster):
                 self.pointwise(step)
-            else:
+            elif step.op is P.matmul:
                 self.matrix(step)
+            else:
+                reduce(self, step)
 
     def address(self, spot: Spot, example, j=None):
         """Where component j of an example's value lies."""

@@ -375,7 +375,8 @@ class Space:
                 run.stores.get(of) if of in self.late else run.store(of))
         if array is None:
             return False
-        array = np.ascontiguousarray(array, self.dtype)
+        of_class = place.kind == "store" and self.system.roles.get(of) == "class"
+        array = np.ascontiguousarray(array, np.int64 if of_class else self.dtype)
         running.held.append(array)
         self.context[k] = array.ctypes.data - before
         if place.kind == "node":  # an axis of one position stands for all
