@@ -158,13 +158,12 @@ class Partition:
                         users[0].op is P.sum and not contraction(users[0])):
                     self.move(s, users[0])
             elif self.kinds[s] == "rows" and s.op not in (P.matmul, P.concat) and users:
-                sums = {u for u in users if self.kinds.get(u) == "totals" or self.paths.get(u, ())[:1] == (u,)}
-                sums = {self.paths[u][0] if self.paths[u] else u for u in users}
-                home: Any = next(iter(sums))
-                if len(sums) == 1 and isinstance(home, Node) and self.kinds.get(home) == "totals":
-                    if not contraction(home):
+                homes = {self.paths[u][0] if self.paths[u] else u for u in users}
+                home: Any = next(iter(homes))
+                if len(homes) == 1 and isinstance(home, Node) and self.kinds.get(home) == "totals":
+                    if not contraction(home) and pointwise(s):
                         self.move(s, home)
-                elif len(sums) == 1 and isinstance(home, Loop) and self.kinds[home] == "rows":
+                elif len(homes) == 1 and isinstance(home, Loop) and self.kinds[home] == "rows":
                     path = self.paths[users[0]]
                     for u in users[1:]:
                         path = tuple(a for a, b in zip(path, self.paths[u]) if a is b)
@@ -181,7 +180,7 @@ class Partition:
             return False
         home = users[0]
         fixed = tuple(loop.index for loop in self.paths[s])
-        return (s.op.machine is not None or s.op is P.like) and (home in self.writer.absorbed or (
+        return pointwise(s) and (home in self.writer.absorbed or (
             home.op in (*REDUCTIONS, *LOSSES) and self.kind(home, fixed) == "rows")) and self.kind(s, fixed) == "rows"
 
     def move(self, s: Node, home: Node) -> None:
@@ -450,6 +449,11 @@ class Partition:
         if lost:
             raise Overwritten(lost)
         return stage if stage.passes else None
+
+
+def pointwise(n: Node) -> bool:
+    """Whether a value is made from its operands number by number."""
+    return n.op.machine is not None or n.op is P.like
 
 
 class Overwritten(Exception):
