@@ -93,7 +93,7 @@ class Writer:
         """Where a value lies that other stages make, or that is given."""
         if n.op is READ:
             return self.spot(*n.params)
-        if n.op in (P.split, P.slice):
+        if n.op in (P.split, P.slice) and n not in self.outside:
             return part_of(self, n, self.locate(n.args[0]))
         place = self.outside[n]
         return Spot(place, tuple(map(Position, place.axes)))

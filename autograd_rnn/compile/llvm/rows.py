@@ -129,7 +129,7 @@ class Rows:
     def whole(self, n: Node) -> Node:
         """What a part is of."""
         n = self.resolved(n)
-        while n.op in (P.split, P.slice):
+        while n.op in (P.split, P.slice) and n not in self.writer.outside:
             n = self.resolved(n.args[0])
         return n
 
@@ -248,7 +248,7 @@ class Rows:
         n = self.resolved(n)
         if rows and n in self.copies:
             return self.copies[n]
-        if n.op in (P.split, P.slice):
+        if n.op in (P.split, P.slice) and n not in self.writer.outside:
             return part_of(self.writer, n, self.locate(n.args[0], rows))
         return self.spots[n] if n in self.inside and n.op is not READ else self.writer.locate(n)
 
