@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -79,18 +79,19 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
         store = _store(forward, derived, stores, n)
         label = forward.system.gradient_label(n, end)
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
-    if not (np.isfinite(value) and all(map(finite, gradients.values()))):
+    if not (np.isfinite(value) and finite(gradients.values())):
         _explain(forward, derived, full)
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,
             Trace(forward.system, given, carried, batched))
 
 
-def finite(array: np.ndarray) -> bool:
-    """Whether every number is; squares show it without an array of truths, or overflow and leave it to that."""
-    flat = array.ravel()
+def finite(arrays: Iterable[np.ndarray]) -> bool:
+    """Whether every number is; squares show it without arrays of truths, or overflow and leave it to these."""
+    arrays = list(arrays)
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.vdot(flat, flat)) or np.isfinite(array).all())
+        squares = sum(np.vdot(flat, flat) for flat in (array.ravel() for array in arrays))
+    return bool(np.isfinite(squares) or all(np.isfinite(array).all() for array in arrays))
 
 
 def differentiate(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,

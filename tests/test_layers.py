@@ -21,7 +21,7 @@ LAYERS = [
     "learn", "__init__", "__main__",
 ]
 
-OPTIONAL = {"compile.llvm.machine"}  # what is built on an extra
+OPTIONAL = {"compile.llvm.machine", "compile.llvm.replay"}  # what is built on an extra
 
 
 def layer(module: str) -> int:

@@ -184,8 +184,8 @@ def test_correlations(outer, inner, height, widths, dtype):
     half = products.width * (down // products.width // 2)
     for first, last in ((0, half), (half, down)):  # as two threads would
         functions["correlate2"](address(u), inner * height, height, address(vs[0]), inner * widths[0], widths[0],
-                               address(vs[1]), inner * widths[1], widths[1], outer, inner, *widths, height, first, last, 0,
-                               address(c), address(sums), address(scratch))
+                                address(vs[1]), inner * widths[1], widths[1], outer, inner, *widths, height, first,
+                                last, 0, address(c), address(sums), address(scratch))
     tolerance = dict(rtol=1e3 * np.finfo(dtype).eps, atol=1e3 * np.finfo(dtype).eps * outer)
     for v, start in zip(vs, starts):
         np.testing.assert_allclose(c[:height, start:start + v.shape[-1]], np.einsum("oih,oiw->hw", u, v), **tolerance)
@@ -306,7 +306,8 @@ def test_bad_options(options, message):
 
 
 @pytest.mark.parametrize("name", [
-    "two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork", "lstm_1997", "bahdanau", "xu", "vrnn"])
+    "two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork", "lstm_1997", "bahdanau", "xu",
+    "vrnn"])
 def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
     cell = cell_of(name)
     params, given = problem(cell)
@@ -315,6 +316,86 @@ def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
     machine = next(iter(vars(derived.system)["_machines"].values()))
     left = [g.steps[0] for g in machine.partition.groups if g.kind == "reference"]
     assert not any(isinstance(s, Loop) for s in left)
+
+
+# --- the same shapes again ---------------------------------------------------------------------------------------
+
+
+def again(cell: Cell) -> list:
+    return [r for r in vars(cell.system).get("_replays", {}).values() if r is not None]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", zoo)
+def test_a_replay_has_the_bits_of_the_long_way(name, dtype):
+    cell, fresh = Cell(zoo[name].text), Cell(zoo[name].text)
+    compiled = cell.compile(backend="llvm")
+    for unbatched in (False, True):
+        for seed in range(3):
+            params, given = sized(cell, 9, 1 if unbatched else 3, dtype)
+            params = {n: p * (1 + seed) for n, p in params.items()}
+            if unbatched:
+                given = {"x": given["x"][:, 0].copy(), "cotangents": {"h": given["cotangents"]["h"][:, 0].copy()}}
+            value, found = compiled.gradient(params, **given)
+            true_value, true = Cell(fresh.text).compile(backend="llvm").gradient(params, **given)
+            assert value == true_value and set(found) == set(true)
+            assert all(found[n].shape == true[n].shape and (found[n] == true[n]).all() for n in true)
+    assert len(again(cell)) == 2
+
+
+def test_what_a_replay_hands_out_is_the_callers():
+    cell = Cell(zoo["lstm"].text)
+    compiled = cell.compile(backend="llvm")
+    params, given = sized(cell, 9, 3, np.float64)
+    first = compiled.gradient(params, **given)[1]
+    kept = {n: g.copy() for n, g in first.items()}
+    second = compiled.gradient(params, **given)[1]
+    for g in second.values():
+        g += 1.0  # a caller may write to it
+    third = compiled.gradient({n: p * 2 for n, p in params.items()}, **given)[1]
+    assert again(cell) and all((first[n] == kept[n]).all() for n in first)
+    assert any((third[n] != kept[n]).any() for n in third)
+    assert all((compiled.gradient(params, **given)[1][n] == kept[n]).all() for n in kept)
+
+
+def test_what_is_no_plain_array_goes_the_long_way():
+    cell = Cell(zoo["gru"].text)
+    compiled = cell.compile(backend="llvm")
+    params, given = sized(cell, 9, 3, np.float64)
+    true = compiled.gradient(params, **given)[1]
+    compiled.gradient(params, **given)
+    turned = {**params, "U_n": np.asfortranarray(params["U_n"]), "b_n": list(params["b_n"])}
+    locked = {n: p.copy() for n, p in params.items()}
+    for p in locked.values():
+        p.flags.writeable = False
+    start = {"h": np.ones((3, 13))}
+    for other, options in ((turned, {}), (locked, {}), (params, {"initial": start}), (params, {"lengths": [9, 2, 3]})):
+        found = compiled.gradient(other, **given, **options)[1]
+        expected = Cell(cell.text).compile(backend="llvm").gradient(other, **given, **options)[1]
+        assert all((found[n] == expected[n]).all() for n in true)
+    assert all((compiled.gradient(params, **given)[1][n] == true[n]).all() for n in true)  # not a trace is left
+    mixed = {**params, "b_n": params["b_n"].astype(np.float32)}
+    assert difference(compiled.gradient(mixed, **given)[1], true) <= 1e-6
+
+
+def test_what_is_not_finite_is_named():
+    cell = Cell(zoo["lstm"].text)
+    compiled = cell.compile(backend="llvm")
+    params, given = sized(cell, 9, 3, np.float64)
+    compiled.gradient(params, **given)
+    spoiled = given["x"].copy()
+    spoiled[4, 1, 2] = np.nan
+    with pytest.raises(CellError, match="`x` at t = 5 is not finite"):
+        compiled.gradient(params, x=spoiled, cotangents=given["cotangents"])
+    with pytest.raises(CellError, match=r"`x` has shape"):
+        compiled.gradient(params, x=given["x"][:, :, :4], cotangents=given["cotangents"])
+
+
+def test_an_end_that_nothing_reaches_has_no_gradient():
+    cell = Cell("h[t] = tanh(W @ x[t] + like(sum(x[t]), h[t-1]))\ny[t] = h[t] * 2")
+    params, given = problem(cell, T=4)
+    found = cell.compile(backend="llvm").gradient(params, **given)[1]
+    assert not found["h[0]"].any() and found["W"].any()
 
 
 # --- a budget of memory ------------------------------------------------------------------------------------------
@@ -353,7 +434,8 @@ def test_a_budget_is_kept():
     told = last_run(compiled)
     foreseen, taken, between = (float(told.split(f" MB {word}")[0].split()[-1]) for word in (
         "foreseen", "taken", "between"))
-    assert taken <= foreseen + 0.01 and taken + between <= 1 and int(told.split("stretches of ")[1].split(",")[0]) < 2000
+    assert taken <= foreseen + 0.01 and taken + between <= 1
+    assert int(told.split("stretches of ")[1].split(",")[0]) < 2000
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])

@@ -375,7 +375,8 @@ class Partition:
             ends = [eq for eq in system.definitions[name] if eq.end]
             reads = self.apart.get(name, [])
             if len(inner) != 1 or self.keep.get(name) or len(system.delayed.get(name, ())) > 1 or (
-                    ends and (reads or name not in self.keep or len(ends) > 1)):
+                    ends and (reads or name not in self.keep or len(ends) > 1)) or (
+                    name in self.keep and not ends and name not in system.carried):  # its end is nothing
                 continue
             home = self.home.get(inner[0])
             if home is None:

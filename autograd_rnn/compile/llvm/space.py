@@ -56,7 +56,7 @@ class Space:
 
     def __init__(self, machine: Machine, given: Given, stretch: int | None = None):
         """stretch: how many positions of the time index there is room for at once, all where None."""
-        self.machine, self.full = machine, given
+        self.machine, self.full = machine, replace(given, values=dict.fromkeys(given.values, np.empty(0)), ends={})
         self.writer, self.system = machine.writer, machine.system
         time = self.system.time
         self.given = given if stretch is None or time is None else replace(
@@ -113,6 +113,7 @@ class Space:
         self.threads, self.hand = threads, np.empty(threads * self.scratch + ALIGN, np.uint8)
         self.lengths: dict[str, np.ndarray] = {}
         self.context = np.zeros(len(self.words) + 1, np.int64)
+        self.addresses = self.hand.ctypes.data + -self.hand.ctypes.data % ALIGN, self.context.ctypes.data
         self.bound: list[Bound] = []
         for key, k in self.words.items():
             if k in self.own:
@@ -311,7 +312,7 @@ class Space:
         """A function, over shares of the examples or of its parts."""
         function, count = self.machine.code.functions[name], self.given.batch if kind == "rows" else 0
         parts = min(self.threads, count or self.threads)
-        first, context = self.hand.ctypes.data + -self.hand.ctypes.data % ALIGN, self.context.ctypes.data
+        first, context = self.addresses
 
         def work(part):
             low, high = (count * part // parts, count * (part + 1) // parts) if count else (part, parts)
@@ -336,19 +337,24 @@ class Space:
 
     def values(self, run: Arrays, lease: np.ndarray) -> dict[Node, np.ndarray]:
         """The arrays of values that lie in the memory, for results and the reference's steps."""
-        values = {n: np.asarray(n.params[0], run.real) for n in self.machine.partition.plan.constants}
+        return {**{n: np.asarray(n.params[0], run.real) for n in self.machine.partition.plan.constants},
+                **self.values_in(lease)}
+
+    def values_in(self, memory: np.ndarray) -> dict[Node, np.ndarray]:
+        """The arrays of values that lie in the memory."""
+        values: dict[Node, np.ndarray] = {}
         for key in self.layout:
             if key[0] == "products":
-                array, columns = self.view(key, lease, self.start), self.columns(key[1])
+                array, columns = self.view(key, memory, self.start), self.columns(key[1])
                 for n, first in zip(key[1], columns):
                     height, width = map(self.size, self.writer.dims(n))
                     values[n] = array[..., :height, first:first + width]
         for n, (product, before) in self.machine.riders.items():
             first = sum(map(self.size, before))
             last = first + self.size(self.writer.dims(n)[0])
-            values[n] = self.view(("sums", product), lease, self.start)[first:last]
+            values[n] = self.view(("sums", product), memory, self.start)[first:last]
         for key, dims in self.inner:
-            array = self.view(key, lease, self.start)
+            array = self.view(key, memory, self.start)
             if key[0] == "total":
                 values[key[1]] = array[tuple(slice(0, d) for d in dims) or ...]
             else:

@@ -1,0 +1,128 @@
+"""A gradient again, with arrays of the same shapes: nothing is checked or laid out twice.
+
+At small sizes a call is all overhead. What a run of given shapes does to memory is always the same: some addresses, some
+functions, some arrays copied out. A replay is that list, made after one run that went the long way; whatever it cannot
+do goes the long way again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ctypes import addressof, c_char
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...adjoint import Derived
+from ...arrays import bordered_shape
+from ...backpropagate import finite, inner_product
+from ...bind import Bound
+from .space import Space
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+def signature(*groups: Mapping[str, Any]) -> tuple | None:
+    """Names, shapes and dtypes of arrays; None where there is anything else."""
+    found: list = []
+    for group in groups:
+        for name, array in group.items():
+            if type(array) is not np.ndarray or not array.flags.c_contiguous:
+                return None
+            found.append((name, array.shape, array.dtype))
+        found.append(None)
+    return tuple(found)
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array begins; the short way is for one that can be written to."""
+    try:
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return array.ctypes.data
+
+
+class Replay:
+    """The runs of one machine at one set of shapes, as a function of arrays by name."""
+
+    def __init__(self, machine: Machine, space: Space, forward: Bound, derived: Derived, outputs: tuple[str, ...]):
+        self.machine, self.given, self.most = machine, space.full, space.threads
+        self.names = {**{n: n for n in forward.system.given}, **{derived.seeds[n]: n for n in outputs}}
+        self.outputs = [inner_product(n) for n in outputs]
+        self.wanted = parts_of(forward, derived, machine.writer.resting)
+        self.long = {n: bordered_shape(machine.system, n, space.full) for n, whole in machine.keep.items()
+                     if whole and machine.system.axes.get(n)}
+        self.waiting: list[tuple[Space, dict[str, np.ndarray]]] = []
+
+    @classmethod
+    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...]) -> Replay | None:
+        """After a run: its replay, where everything is given as it is read, and made by machine code."""
+        space = next((s for waiting in reversed(machine.spaces.values()) for s in waiting), None)
+        given = forward.given
+        if type(space) is not Space or given.ends or given.lengths or given.offsets or any(
+                kind == "reference" for kind, _ in machine.steps):
+            return None
+        plain = all(place.kind == "store" and (place.of in space.direct or machine.keep.get(place.of))
+                    for _, place, *_ in space.bound)
+        dtypes = {a.dtype for a in given.values.values()} == {space.dtype}
+        names = {*space.arrays, *space.parts, *space.results, *(n for n, whole in machine.keep.items() if whole)}
+        adjoints = [derived.names.get(n) for n in (*forward.system.having("parameter", "input"), *(
+            n for n, _ in forward.system.beginnings))]
+        own = {derived.names[n] for n in forward.system.per_example if n in derived.names}
+        if not plain or not dtypes or not names.issuperset(adjoints) or not own <= derived.system.per_example or not all(
+                inner_product(n) in space.results for n in outputs):
+            return None
+        return cls(machine, space, forward, derived, outputs)
+
+    def prepared(self) -> tuple[Space, dict[str, np.ndarray]]:
+        """Memory, and the arrays in it by name."""
+        try:
+            return self.waiting.pop()
+        except IndexError:  # none is free
+            space = self.machine.space(self.given, self.most, None)
+        for i, lengths in space.lengths.items():
+            lengths[...] = self.given.extents[i]
+        views = {n: space.view(("store", n), space.memory, space.start) for n in space.arrays}
+        views.update((n, views[whole][..., inside]) for n, (whole, inside) in space.parts.items())
+        values = space.values_in(space.memory)
+        views.update((n, values[node][part]) for n, (node, part) in space.results.items())
+        return space, views
+
+    def __call__(self, *groups: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]] | None:
+        """(value, gradients) from parameters and inputs, and cotangents; None where one is not finite."""
+        space, views = self.prepared()
+        for n in space.resting:
+            views[n].fill(0)
+        fresh = {n: np.zeros(shape, space.dtype) for n, shape in self.long.items()}
+        for k, place, _, before in space.bound:
+            array = fresh.get(place.of)
+            if array is None:
+                name = self.names[place.of]
+                array = next(group[name] for group in (groups if place.of == name else groups[-1:]) if name in group)
+            space.context[k] = address(array) - before
+        for kind, step in self.machine.steps:
+            if kind != "result":
+                space.call(kind, step)
+        value = sum(views[n].sum() for n in self.outputs)
+        gradients = {label: fresh[n][part] if n in fresh else views[n][part].copy()
+                     for label, (n, part) in self.wanted.items()}
+        self.waiting.append((space, views))
+        return (value, gradients) if np.isfinite(value) and finite(gradients.values()) else None
+
+
+def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    """By the name of a gradient: the variable it is, and which part of its array."""
+    system = forward.system
+    found: dict[str, tuple[str, tuple]] = {}
+    for n in system.having("parameter", "input"):
+        found[n] = derived.names[n], (slice(1, -1),) * len(system.axes[n])
+    for n, end in system.beginnings:
+        name = derived.names[n]
+        outside = 0 if end.base == "1" or name in resting else forward.given.extents[end.index] + 1
+        found[system.gradient_label(n, end)] = name, tuple(
+            outside if i == end.index else slice(1, -1) for i in system.axes[n])
+    if not forward.batched:
+        one = {label: (0,) for label in found if label.split("[")[0] in system.per_example}
+        found = {label: (name, (*part, *one.get(label, ()))) for label, (name, part) in found.items()}
+    return {label: (name, part or ...) for label, (name, part) in found.items()}
