@@ -347,7 +347,12 @@ class Cell:
 
     def _ends(self, outputs: Iterable[str] | None) -> tuple[bool, tuple[str, ...]]:
         """Whether a loss is differentiated, and the names that cotangents start from."""
-        return outputs is None and self.loss is not None, tuple(self.outputs if outputs is None else outputs)
+        names = tuple(self.outputs if outputs is None else outputs)
+        for name in names:
+            if name not in self.system.defined:
+                raise CellError(f"There is no output `{name}`: no equation defines it.",
+                                remedy="Outputs: " + ", ".join(self.system.defined_in_order) + ".")
+        return outputs is None and self.loss is not None, names
 
     def derivation(self, outputs: Iterable[str] | None = None) -> Derivation:
         """Backpropagation through time, derived: every step with its rule, printed and proved.

@@ -240,6 +240,41 @@ def test_initial_states_go_into_a_saved_file(tmp_path):
     assert difference(found, {n: true[n] for n in found}) <= 1e-12
 
 
+def test_a_saved_file_refuses_what_it_does_not_know(tmp_path):
+    cell = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])\nh[0] = tanh(s)\ns: input(h)")
+    _, module = saved(cell, tmp_path)
+    params, given = problem(cell)
+    values = {**params, "x": given["x"], "s": given["s"], "Delta_h": given["cotangents"]["h"]}
+    assert difference(module.gradient(values), {n: g for n, g in reference(cell, params, given).items()
+                                                if n in module.gradient(values)}) <= 1e-12
+    for name in ("h[0]", "X"):  # the text says where h begins
+        with pytest.raises(ValueError, match=name.replace("[", r"\[")):
+            module.gradient({**values, name: 1.0})
+
+
+def test_a_saved_file_takes_every_end_by_its_position(tmp_path):
+    cell = Cell("h[t] = tanh(W @ x[t] + E @ onehot(k[t-1]) + U @ h[t-1])\nL = sum_t(cross_entropy(h[t], k[t]))")
+    _, module = saved(cell, tmp_path)
+    params, given = problem(cell)
+    first = np.array([1, 2])
+    true = cell.gradient(params, **given, initial={"k": first})[1]
+    found = module.gradient({**params, **given, "k[0]": first})
+    assert difference(found, {n: true[n] for n in found}) <= 1e-12
+    grid = Cell("h[t,j] = tanh(W @ x[t,j] + U @ h[t-1,j] + V @ h[t,j-1])")
+    _, module = saved(grid, tmp_path)
+    params, given = problem(grid)
+    side = np.random.default_rng(0).normal(size=given["cotangents"]["h"].shape[1:])
+    true = grid.gradient(params, **given, initial={"h[0,j]": side})[1]
+    found = module.gradient({**params, "x": given["x"], "Delta_h": given["cotangents"]["h"], "h[0,j]": side})
+    assert difference(found, {n: true[n] for n in found}) <= 1e-12
+
+
+def test_outputs_are_checked_where_they_are_named():
+    for method in ("compile", "backward", "derivation"):
+        with pytest.raises(CellError, match="There is no output `zz`"):
+            getattr(zoo["lstm"], method)(outputs=["h", "zz"])
+
+
 def test_a_primitive_of_ones_own_runs_and_is_refused_in_a_file(tmp_path):
     sine = Primitive("swing", lambda x: np.sin(x) * 0.5, vjp=lambda g, y, x: (g * P.cos(x) * 0.5,))
     cell = Cell("h[t] = swing(W @ x[t] + U @ h[t-1])", swing=sine)

@@ -23,8 +23,12 @@ def bordered(values, name, axes, shape, dtype, fill):
 def gradient(values):
     """Every gradient by name, from parameters, inputs and cotangents by name: {given}.
 
-    Sequences are (T, batch, size). A value just outside is given by its position, like "h[0]".
+    Sequences are (T, batch, size). A value just outside is given by its position: {labels}.
+    Raises ValueError for a name that means nothing here.
     """
+    unknown = sorted(set(values) - {names})
+    if unknown:
+        raise ValueError(f"{{unknown[0]!r}} is neither an array of this cell nor a value just outside")
     dtype = np.result_type(*(np.asarray(values[n]) for n in {floats}))
 {sizes}
     arrays = [
@@ -78,10 +82,12 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
                         remedy="Declare an input that has them.")
     slots, found = {n: k for k, n in enumerate(w.stores)}, {n: k for k, n in enumerate(w.results)}
     ends = []
-    for n, at in ((n, end) for n, end in system_.beginnings if n in slots):
+    for n, at in ((n, end) for n, found_ends in system_.delayed.items() for end in found_ends if n in slots):
+        if any(eq.at == system_.outside(n, at) for eq in system_.definitions.get(n, ())):
+            continue  # the text says what it is
         axis = system.axes[n].index(at.index)
         where = tuple(slice(1, -1) if k != axis else (0 if at.base == "1" else -1) for k in range(len(system.axes[n])))
-        ends.append((f"{n}[{at}]", (slots[n], where)))
+        ends.append((system_.gradient_label(n, at), (slots[n], where)))
     results = []
     for n in system_.having("parameter", "input"):
         adjoint = derived.names.get(n)
@@ -89,7 +95,9 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
             inner = f"[{', '.join(['1:-1'] * len(system.axes[n]))}]" if system.axes[n] else ""
             results.append(f"        {n!r}: found[{found[adjoint]}]{inner},")
     loader = _LOADER.format(
-        given=", ".join(given), floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
+        given=", ".join(given), names={*given, *(label for label, _ in ends)},
+        labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
+        floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
         sizes="\n".join(known.values()), arrays="\n".join(rows), ends=ends, results="\n".join(results),
         extents=f"[{', '.join(w.extent(i) for i in system.indices)}]", all_sizes=f"[{', '.join(w.sizes.values())}]")
     head = '"""' + f"{name or 'A cell'}: forward and backward, in NumPy alone.\n\n" + "\n".join(

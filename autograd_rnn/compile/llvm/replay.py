@@ -1,8 +1,8 @@
 """A gradient again, with arrays of the same shapes: nothing is checked or laid out twice.
 
-At small sizes a call is all overhead. What a run of given shapes does to memory is always the same: some addresses, some
-functions, some arrays copied out. A replay is that list, made after one run that went the long way; whatever it cannot
-do goes the long way again.
+At small sizes a call is all overhead. What a run of given shapes does to memory is always the same: some addresses,
+some functions, some arrays copied out. A replay is that list, made after one run that went the long way; whatever it
+cannot do goes the long way again.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Replay:
         adjoints = [derived.names.get(n) for n in (*forward.system.having("parameter", "input"), *(
             n for n, _ in forward.system.beginnings))]
         own = {derived.names[n] for n in forward.system.per_example if n in derived.names}
-        if not plain or not dtypes or not names.issuperset(adjoints) or not own <= derived.system.per_example or not all(
-                inner_product(n) in space.results for n in outputs):
+        valued = all(inner_product(n) in space.results for n in outputs)
+        if not (plain and dtypes and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
             return None
         return cls(machine, space, forward, derived, outputs)
 
