@@ -51,12 +51,12 @@ def gate_values(system: System) -> System:
 
 def stack_products(system: System) -> System:
     """W_1 @ v, W_2 @ v  ->  part 1 and part 2 of rows(W_1, W_2) @ v, for weights that are given."""
-    groups: dict[Node, list[Node]] = {}
+    groups: dict[tuple, list[Node]] = {}  # by what they share: the layer, the vector
     for n in topological((eq.value for eq in system.equations), operands):
         if n.op is P.matmul and _weight(system, n.args[0]) and system.rank(n.args[1]) == 1:
-            groups.setdefault(n.args[1], []).append(n)
+            groups.setdefault((n.args[0].params[1], n.args[1]), []).append(n)
     new = {}
-    for v, products in groups.items():
+    for (_, v), products in groups.items():
         if len(products) > 1:
             whole = node(P.matmul, node(rows, *(n.args[0] for n in products)), v)
             new.update({n: node(P.split, whole, *products, params=(k,)) for k, n in enumerate(products, 1)})
@@ -64,8 +64,9 @@ def stack_products(system: System) -> System:
 
 
 def _weight(system: System, n: Node) -> bool:
-    """A matrix that is the same at every position and given."""
-    return n.op is READ and not n.params[1] and system.roles[n.params[0]] in ("parameter", "const")
+    """A matrix that is given, the same at every position, or a layer's own."""
+    return n.op is READ and system.roles[n.params[0]] in ("parameter", "const") and all(
+        p.base == "i" and not p.offset and p.index in system.model for p in n.params[1])
 
 
 def _substituted(system: System, new: dict[Node, Node]) -> System:
@@ -152,6 +153,7 @@ def stack_sums(system: System) -> System:
             return None
         products = [a for a in args if a.op is P.matmul and a.args[0].op is P.transpose
                     and _weight(system, a.args[0].args[0]) and system.rank(a.args[1]) == 1]
+        products = [a for a in products if a.args[0].args[0].params[1] == products[0].args[0].args[0].params[1]]
         if len(products) < 2:
             return None
         weights = node(rows, *(a.args[0].args[0] for a in products))

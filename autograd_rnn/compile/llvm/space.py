@@ -151,7 +151,7 @@ class Space:
             self.reserve(("sums", key[1]), (*lead, height))
             self.scratch = max(self.scratch, products.correlate_scratch(len(key[1]), width))
         elif key[0] == "total":
-            self.reserve(key, tuple(map(self.size, dims(key[1]))))
+            self.reserve(key, (*(self.given.extents[i] for i in self.leading(key[1])), *map(self.size, dims(key[1]))))
 
     def word(self, kind: str, *of) -> int:
         given = self.given
@@ -189,9 +189,10 @@ class Space:
             found.append(found[-1] + self.whole(self.size(self.writer.dims(n)[1]), self.writer.products.panel))
         return found
 
-    def leading(self, group: Together) -> tuple[str, ...]:
-        """The indices that products over all rows vary with."""
-        return tuple(i for i in self.system.indices if i in self.system.free(group[0]))
+    def leading(self, of: Together | Node) -> tuple[str, ...]:
+        """The indices that a sum over all rows varies with."""
+        n = of[0] if isinstance(of, tuple) else of
+        return tuple(i for i in self.system.indices if i in self.system.free(n))
 
     def width(self, n: Node) -> int:
         """The numbers of one row of a value; of a product, whole panels."""
@@ -356,7 +357,7 @@ class Space:
         for key, dims in self.inner:
             array = self.view(key, memory, self.start)
             if key[0] == "total":
-                values[key[1]] = array[tuple(slice(0, d) for d in dims) or ...]
+                values[key[1]] = array[...]
             else:
                 whole = array[..., :int(np.prod(dims, initial=1))]
                 values[key[1]] = whole.reshape(*whole.shape[:-1], *dims)

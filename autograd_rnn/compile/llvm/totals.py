@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+from llvmlite import ir
 
 from ... import primitives as P
 from ...equations import BATCH
@@ -38,7 +40,7 @@ def riders(writer: Writer, products: Iterable[Together], nodes: Iterable[Node]) 
             whole[spot.place, spot.at, frozenset(bound)] = group
     for n in nodes:
         bound, e = summand(n)
-        if in_memory(writer, e) and len(writer.dims(e)) == 1:
+        if not writer.system.free(n) and in_memory(writer, e) and len(writer.dims(e)) == 1:
             spot = writer.locate(e)
             key = (spot.place, spot.at, frozenset(bound))
             if key in whole:
@@ -50,9 +52,10 @@ def totals(writer: Writer, products: Iterable[Together], sums: Iterable[Node]) -
     """The name of a function that does its share of sums over all rows."""
     def write(frame, scratch, part, parts):
         for group in products:
-            correlation(writer, frame, group, scratch, part, parts)
+            each_layer(writer, frame, group[0], {}, lambda at, group=group: correlation(
+                writer, frame, group, scratch, part, parts, at))
         for n in sums:
-            column_sum(writer, frame, n, part, parts)
+            each_layer(writer, frame, n, {}, lambda at, n=n: column_sum(writer, frame, n, part, parts, at))
 
     return writer.function(write).name
 
@@ -64,17 +67,28 @@ def share_of(frame: Frame, count, step: int, part, parts) -> tuple:
     return tuple(b.mul(b.sdiv(b.mul(steps, k), parts), n(step)) for k in (part, b.add(part, n(1))))
 
 
-def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts, at: Mapping | None = None) -> None:
+def each_layer(writer: Writer, frame: Frame, n: Node, at: dict, body: Callable) -> None:
+    """body(at) for every position of the indices that a sum varies with."""
+    axes = [i for i in writer.system.indices if i in writer.system.free(n) and i not in at]
+    if not axes:
+        body(at)
+        return
+    b, one = frame.builder, frame.number(1)
+    loop(b, one, b.add(frame.word("extent", axes[0]), one), 1,
+         lambda k: each_layer(writer, frame, n, {**at, axes[0]: k}, body))
+
+
+def result(frame: Frame, kind: str, of, at: Mapping) -> ir.Value:
+    """The address of a sum, where the indices it varies with stand."""
+    b, begin = frame.builder, frame.word(kind, of)
+    for i, k in at.items():
+        begin = b.add(begin, b.mul(b.sub(k, frame.number(1)), frame.word("result stride", kind, of, i)))
+    return b.inttoptr(begin, POINTER)
+
+
+def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts, at: Mapping) -> None:
     """sum_batch(sum_t(outer(u[t], v[t]))) as one product over all rows; rows of the result are shared out."""
     b = frame.builder
-    at = at or {}
-    axes = [i for i in writer.system.indices if i in writer.system.free(group[0]) and i not in at]
-    if axes:
-        def position(k):
-            correlation(writer, frame, group, scratch, part, parts, {**at, axes[0]: k})
-
-        loop(b, frame.number(1), b.add(frame.word("extent", axes[0]), frame.number(1)), 1, position)
-        return
     bound, u, _ = contraction(group[0])  # type: ignore[misc]
     index = next((i for i in bound if i != BATCH), None)
     right = [contraction(n)[2] for n in group]  # type: ignore[index]
@@ -86,23 +100,18 @@ def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, pa
     outer = frame.word("extent", index) if index else frame.number(1)
     height, *widths = (frame.size(writer.dims(x)[0]) for x in (u, *right))
     share = share_of(frame, height, writer.width, part, parts)
-    results = []
-    for kind in ("products", "sums"):
-        begin = frame.word(kind, group)
-        for i, k in at.items():
-            begin = b.add(begin, b.mul(b.sub(k, frame.number(1)), frame.word("result stride", kind, group, i)))
-        results.append(b.inttoptr(begin, POINTER))
+    results = [result(frame, kind, group, at) for kind in ("products", "sums")]
     arguments = [*sides, outer, frame.word("batch"), *widths, height, *share, frame.word("begun"), *results, scratch]
     b.call(writer.products.correlate(len(right)), arguments)
 
 
-def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
+def column_sum(writer: Writer, frame: Frame, n: Node, part, parts, layer: Mapping) -> None:
     """sum_batch(sum_t(e[t])): from the last position on the sums over the examples; components are shared out."""
     b, lanes = frame.builder, frame.lanes
     bound, e = summand(n)
     index = next((i for i in bound if i != BATCH), None)
     count = frame.product(writer.dims(n))
-    target = b.inttoptr(frame.word("total", n), POINTER)
+    target = result(frame, "total", n, layer)
     low, high = share_of(frame, count, writer.width, part, parts)
     high = b.select(b.icmp_signed("<", high, count), high, count)
 
@@ -111,7 +120,7 @@ def column_sum(writer: Writer, frame: Frame, n: Node, part, parts) -> None:
         mask = lanes.first(rest)
 
         def at_position(position):
-            at = {index: position}
+            at = {**layer, index: position}
 
             def example_sum(k, before):
                 inside = frame.within(at, k)
@@ -175,5 +184,5 @@ def summed(writer: Writer, n: Node) -> bool:
     if fused:
         return all(system.rank(x) == 1 and system.free(x) == varying and x.op not in (INDEX, EXTENT, CONST)
                    and not (x.op is READ and any(p.base == "T" for p in x.params[1])) for x in fused[1:])
-    return not system.free(n) and e.op not in (INDEX, EXTENT, CONST) and system.free(e) == varying and (
+    return e.op not in (INDEX, EXTENT, CONST) and system.free(e) == varying and (
         e.op is READ or native(writer, e, ())) and e.op not in (P.matmul, P.concat)
