@@ -128,15 +128,16 @@ class _Plan:
         """Nodes of a loop that nothing outside it reads."""
         inside = set(_flat(loop.body))
         outside: set[Node] = set()
-        for n in self._consumers:
-            for consumer in self._consumers[n]:
+        for n in self.consumers:
+            for consumer in self.consumers[n]:
                 if consumer not in inside:
                     outside.add(n)
                     break
         return made - outside
 
     @property
-    def _consumers(self) -> dict[Node, list]:
+    def consumers(self) -> dict[Node, list]:
+        """The operations and equations that read each node's value."""
         if not hasattr(self, "_consumed"):
             self._consumed: dict[Node, list] = {}
             for n in topological((eq.value for eq in self.system.equations), operands):

@@ -214,7 +214,7 @@ def split_sums(system: System) -> System:
 def name_exports(system: System) -> System:
     """What a loop makes and something outside it reads  ->  a variable of its own: e#1[t] = tanh(c[t])."""
     level, held = levels(system), holders(system)
-    consumers = plan(system)._consumers
+    consumers = plan(system).consumers
     return _named(system, [
         n for n, inside in level.items()
         if isinstance(n, Node) and inside and n.op not in (READ, INDEX, EXTENT, CONST) and n not in held

@@ -152,7 +152,7 @@ class Source:
 
     def leaves(self, n: Node, inner) -> bool:
         """Whether something outside a loop reads what is made in it."""
-        return any(c not in inner for c in self.plan._consumers.get(n, ()))
+        return any(c not in inner for c in self.plan.consumers.get(n, ()))
 
     def operation(self, n: Node) -> None:
         """A value that one thing at its own level reads stands where it is read; any other has a name."""
@@ -162,7 +162,7 @@ class Source:
             return
         if all(a.op is CONST for a in n.args) and n.op.pointwise:
             text = Text(f"np.asarray({text.text}, dtype)")
-        consumers = self.plan._consumers.get(n, [])
+        consumers = self.plan.consumers.get(n, [])
         alone = len(consumers) == 1 and self.level[consumers[0]] == self.level[n] and len(text.text) < WIDEST - 30
         if not alone and not text.text.isidentifier():
             name = self.slot()
@@ -410,7 +410,7 @@ class Source:
         parts = ["1:-1" if p.base == "i" and p.index not in self.fixed else self.position(p) for p in eq.at]
         here = read(name, eq.at)
         plain = wanted == tuple(own) and rank == comps and not self.counts(value)
-        again = plain and bool(self.plan._consumers.get(here))
+        again = plain and bool(self.plan.consumers.get(here))
         passing = again and self.passing(eq, here)
         places = [] if passing else [f"{self.store(name)}[{', '.join(parts)}]"]
         local = text
@@ -426,4 +426,4 @@ class Source:
         """Whether a value is read where it is made and nowhere else, so that no array need keep it."""
         level = self.level[eq]
         return eq.name not in self.keep and self.readers.get(eq.name) == [here] and self.level[here] == level and all(
-            self.level[c] == level for c in self.plan._consumers[here]) and len(self.system.definitions[eq.name]) == 1
+            self.level[c] == level for c in self.plan.consumers[here]) and len(self.system.definitions[eq.name]) == 1

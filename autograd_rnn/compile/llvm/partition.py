@@ -79,9 +79,9 @@ class Partition:
 
     def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, apart: Iterable[str] = ()):
         self.system, self.keep, self.writer, self.plan = system, keep, writer, plan(system)
-        self.consumers = self.plan._consumers
+        self.consumers = self.plan.consumers
         self.kinds: dict[Any, str] = {s: self.kind(s, ()) for s in self.plan.order}
-        self.paths: dict[Any, tuple[Loop, ...]] = dict(_paths(self.plan.order, ()))
+        self.paths: dict[Any, tuple] = dict(_paths(self.plan.order, ()))
         self.moved: dict[Any, list] = {}
         self.sink()
         self.home: dict[Any, Group] = {}
@@ -142,37 +142,37 @@ class Partition:
     # --- items -------------------------------------------------------------------------------------------------------
 
     def sink(self) -> None:
-        """What only feeds one loop, or one sum, goes into it."""
+        """What only feeds one reduction, sum or loop goes into it."""
         for s in reversed(list(self.paths)):
-            if not isinstance(s, Node):
-                continue
-            users = self.users(s)
-            if self.feeds_reduction(s, users):
-                self.writer.absorbed.add(s)
-                self.moved.setdefault(users[0], []).insert(0, s)
-                continue
-            if self.paths[s]:
-                continue
-            if s.op is P.sum and option(s) is not None:
-                if len(users) == 1 and self.kinds.get(users[0]) == "totals" and self.kinds[s] != "totals" and (
-                        users[0].op is P.sum and not contraction(users[0])):
-                    self.move(s, users[0])
-            elif self.kinds[s] == "rows" and s.op not in (P.matmul, P.concat) and users:
-                homes = {self.paths[u][0] if self.paths[u] else u for u in users}
-                home: Any = next(iter(homes))
-                if len(homes) == 1 and isinstance(home, Node) and self.kinds.get(home) == "totals":
-                    if not contraction(home) and pointwise(s):
-                        self.move(s, home)
-                elif len(homes) == 1 and isinstance(home, Loop) and self.kinds[home] == "rows":
-                    path = self.paths[users[0]]
-                    for u in users[1:]:
-                        path = tuple(a for a, b in zip(path, self.paths[u]) if a is b)
-                    fixed = {loop.index for loop in path}
-                    while path and not self.system.free(s) <= fixed | {BATCH}:
-                        path = ()
-                    if path:
-                        self.paths[s] = path
-                        self.moved.setdefault(path[-1], []).insert(0, s)
+            if isinstance(s, Node):
+                users = self.users(s)
+                if self.feeds_reduction(s, users):
+                    self.writer.absorbed.add(s)
+                    self.moved.setdefault(users[0], []).insert(0, s)
+                elif users and not self.paths[s] and not self.into_sum(s, users):
+                    self.into_loop(s, users)
+
+    def into_sum(self, s: Node, users: list) -> bool:
+        """A sum over all rows takes the inner of its two sums, and pointwise values that nothing else reads."""
+        home = users[0]
+        if len(users) > 1 or self.kinds.get(home) != "totals" or contraction(home) or self.kinds[s] == "totals" or not (
+                (s.op is P.sum and option(s) is not None) or (self.kinds[s] == "rows" and pointwise(s))):
+            return False
+        self.paths[s] = (home,)
+        self.moved.setdefault(home, []).insert(0, s)
+        return True
+
+    def into_loop(self, s: Node, users: list) -> None:
+        """Work that one loop alone reads is done in it, as deep inside as all that reads it stands."""
+        if self.kinds[s] != "rows" or s.op in (P.matmul, P.concat, P.sum):
+            return
+        path = self.paths[users[0]]
+        for u in users[1:]:
+            path = tuple(a for a, b in zip(path, self.paths[u]) if a is b)
+        if path and isinstance(path[0], Loop) and self.kinds[path[0]] == "rows" and self.system.free(s) <= {
+                BATCH, *(loop.index for loop in path)}:
+            self.paths[s] = path
+            self.moved.setdefault(path[-1], []).insert(0, s)
 
     def feeds_reduction(self, s: Node, users: list) -> bool:
         """Whether a pointwise value is read by one reduction alone, which can make it for itself."""
@@ -182,10 +182,6 @@ class Partition:
         fixed = tuple(loop.index for loop in self.paths[s])
         return pointwise(s) and (home in self.writer.absorbed or (
             home.op in (*REDUCTIONS, *LOSSES) and self.kind(home, fixed) == "rows")) and self.kind(s, fixed) == "rows"
-
-    def move(self, s: Node, home: Node) -> None:
-        self.paths[s] = (home,)  # type: ignore[assignment]
-        self.moved.setdefault(home, []).insert(0, s)
 
     def items(self, steps: Iterable, fixed: tuple[str, ...]) -> list[Item]:
         found = []
