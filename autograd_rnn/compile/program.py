@@ -132,7 +132,7 @@ def gradient(system: System, default: str | None, outputs: tuple[str, ...], para
         derived = adjoint_of(forward.system, chosen, False)
         made = machine_of(derived.system, wanted(forward.system, derived, chosen), forward.given.dtype == np.float64,
                           options["memory"] is not None)
-        replays[key] = Replay.of(made, forward, derived, chosen) if forward.system is system else None
+        replays[key] = Replay.of(made, forward, derived, chosen, options) if forward.system is system else None
     return value, gradients
 
 

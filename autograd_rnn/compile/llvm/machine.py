@@ -143,20 +143,25 @@ class Machine:
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
         run = Arrays(own, replace(given, sizes=self.sizes[key]))
-        shape = (key, tuple(given.extents.items()), given.batch, bool(given.lengths), threads, memory)
-        waiting = self.spaces.pop(shape, [])
-        self.spaces[shape] = waiting
-        while len(self.spaces) > SHAPES:
-            self.spaces.pop(next(iter(self.spaces)))
-        try:
-            space = waiting.pop()
-        except IndexError:  # none is free
-            space = self.space(run.given, threads or cores(), memory)
+        space, waiting = self.room(run.given, threads, memory)
         space.run(run, space.lease(waiting))
         self.last = space.told()
         rest = Arrays(system, given)  # what is only handed on
         names = [*keep, *map(inner_product, self.inner)]
         return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
+
+    def room(self, given: Given, threads: int | None, memory: int | None) -> tuple[Space, list[Space]]:
+        """A space for a run of these shapes, and the list that it goes back to."""
+        shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, bool(given.lengths),
+                 threads, memory)
+        waiting = self.spaces.pop(shape, [])
+        self.spaces[shape] = waiting
+        while len(self.spaces) > SHAPES:
+            self.spaces.pop(next(iter(self.spaces)))
+        try:
+            return waiting.pop(), waiting
+        except IndexError:  # none is free
+            return self.space(given, threads or cores(), memory), waiting
 
     def kept_along(self, time: str | None) -> list[str]:
         """The variables that have an array along an index."""

@@ -46,17 +46,18 @@ def address(array: np.ndarray) -> int:
 class Replay:
     """The runs of one machine at one set of shapes, as a function of arrays by name."""
 
-    def __init__(self, machine: Machine, space: Space, forward: Bound, derived: Derived, outputs: tuple[str, ...]):
-        self.machine, self.given, self.most = machine, space.full, space.threads
+    def __init__(self, machine: Machine, space: Space, forward: Bound, derived: Derived, outputs: tuple[str, ...],
+                 options: Mapping[str, Any]):
+        self.machine, self.given, self.options = machine, space.full, options
         self.names = {**{n: n for n in forward.system.given}, **{derived.seeds[n]: n for n in outputs}}
         self.outputs = [inner_product(n) for n in outputs]
         self.wanted = parts_of(forward, derived, machine.writer.resting)
         self.long = {n: bordered_shape(machine.system, n, space.full) for n, whole in machine.keep.items()
                      if whole and machine.system.axes.get(n)}
-        self.waiting: list[tuple[Space, dict[str, np.ndarray]]] = []
 
     @classmethod
-    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...]) -> Replay | None:
+    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...], options: Mapping[str, Any]
+           ) -> Replay | None:
         """After a run: its replay, where everything is given as it is read, and made by machine code."""
         space = next((s for waiting in reversed(machine.spaces.values()) for s in waiting), None)
         given = forward.given
@@ -73,27 +74,14 @@ class Replay:
         valued = all(inner_product(n) in space.results for n in outputs)
         if not (plain and dtypes and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
             return None
-        return cls(machine, space, forward, derived, outputs)
-
-    def prepared(self) -> tuple[Space, dict[str, np.ndarray]]:
-        """Memory, and the arrays in it by name."""
-        try:
-            return self.waiting.pop()
-        except IndexError:  # none is free
-            space = self.machine.space(self.given, self.most, None)
-        for i, lengths in space.lengths.items():
-            lengths[...] = self.given.extents[i]
-        views = {n: space.view(("store", n), space.memory, space.start) for n in space.arrays}
-        views.update((n, views[whole][..., inside]) for n, (whole, inside) in space.parts.items())
-        values = space.values_in(space.memory)
-        views.update((n, values[node][part]) for n, (node, part) in space.results.items())
-        return space, views
+        return cls(machine, space, forward, derived, outputs, options)
 
     def __call__(self, *groups: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]] | None:
         """(value, gradients) from parameters and inputs, and cotangents; None where one is not finite."""
-        space, views = self.prepared()
-        for n in space.resting:
-            views[n].fill(0)
+        space, waiting = self.machine.room(self.given, self.options["threads"], self.options["memory"])
+        views = space.views
+        for edge in space.borders:
+            edge.fill(0)
         fresh = {n: np.zeros(shape, space.dtype) for n, shape in self.long.items()}
         for k, place, _, before in space.bound:
             array = fresh.get(place.of)
@@ -107,7 +95,7 @@ class Replay:
         value = sum(views[n].sum() for n in self.outputs)
         gradients = {label: fresh[n][part] if n in fresh else views[n][part].copy()
                      for label, (n, part) in self.wanted.items()}
-        self.waiting.append((space, views))
+        waiting.append(space)
         return (value, gradients) if np.isfinite(value) and finite(gradients.values()) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -267,6 +268,14 @@ class Space:
         return np.ndarray(shape, self.dtype, memory, start + offset)
 
     # --- running -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def views(self) -> dict[str, np.ndarray]:
+        """Variables and results in the memory, by name."""
+        found = {n: self.view(("store", n), self.memory, self.start) for n in self.arrays}
+        found.update((n, found[whole][..., inside]) for n, (whole, inside) in self.parts.items())
+        values = self.values_in(self.memory)
+        return {**found, **{n: values[node][part] for n, (node, part) in self.results.items()}}
 
     def lease(self, waiting: list[Space]) -> np.ndarray:
         """The memory for one run; when the last array made from it is gone, the space waits for the next."""
