@@ -21,7 +21,7 @@ from autograd_rnn.graph import node, rewrite
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing.names import ADJOINTS
 
-CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
+CELLS = systems.NAMES
 
 
 def cell_of(name: str) -> Cell:

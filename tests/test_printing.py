@@ -19,7 +19,7 @@ from autograd_rnn.printing.text import expression, system_text
 
 FORMS = ("matrix", "elementwise", "scalar")
 LOSS = "\nL = sum_t(sum(h[t]**2))"
-CELLS = [*zoo, *systems.TEXTS]
+CELLS = systems.NAMES
 SINGLE = [name for name in zoo if zoo[name].system.indices == ("t",) and zoo[name].loss is None]
 OPERANDS = {"s": "v[t]", "s?": "v[t]", "_": "v[t]", "(n)": "v[t]", "(m n)": "M", "(n n)": "M", "(n ...)": "v[t]",
             "(m ...)": "v[t]",

@@ -36,10 +36,11 @@ RULES = dict(default=uniform(0.2), b_o=descending)
 CELLS = {
     "lstm_1997": dict(
         text=CELL, citation=PAPER, rules=RULES,
-        notes="Blocks of one cell. All units of the hidden layer see each other, gates too; the squashing of input and output is logistic, "
-              "scaled to (-2, 2) and (-1, 1). Errors that arrive at a gate or at a cell's input go no further "
-              "back in time; only the cell carries them. Initial weights and output biases are those of the embedded "
-              "Reber grammar; the adding problem starts within 0.1, with input biases -3 and -6.",
+        notes="Blocks of one cell. All units of the hidden layer see each other, gates too; a cell's input and output "
+              "are squashed by logistic functions, scaled to (-2, 2) and (-1, 1). Errors that arrive at a gate or at a "
+              "cell's input go no further back in time; only the cell carries them. Initial weights and output biases "
+              "are those of the embedded Reber grammar; the adding problem starts within 0.1, with input biases -3 and "
+              "-6.",
     ),
     "lstm_1997_whole": dict(
         base="lstm_1997", changes=WHOLE, citation=PAPER + ", with the whole gradient",
