@@ -1,5 +1,7 @@
 """Every zoo cell: gradients by complex step at many lengths, variants, initialisation, citation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import systems
@@ -8,6 +10,7 @@ from autograd_rnn import Cell, zoo
 from autograd_rnn.init import lone_sizes
 from autograd_rnn.printing.text import system_text
 from autograd_rnn.zoo.lstm1997 import BLOCKS, CELL
+from autograd_rnn.zoo.page import page
 
 
 @pytest.mark.parametrize("T", [1, 2, 5, 50, 500])
@@ -66,6 +69,13 @@ def test_a_variant_is_a_substitution_on_its_base(name):
     entry = zoo.entry(name)
     assert entry.text is None and zoo[entry.base].substitute(**entry.changes) == zoo[name]
     assert zoo[name] != zoo[entry.base] or entry.rules != zoo.entry(entry.base).rules, "it varies nothing"
+
+
+def test_the_page_is_made_from_the_entries():
+    """Else: python -m autograd_rnn.zoo.page > docs/zoo.md"""
+    written = (Path(__file__).parents[1] / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert written == page()
+    assert all(f"### {name}\n" in written and zoo.entry(name).citation in written for name in zoo)
 
 
 def test_forget_bias_is_one_where_the_paper_has_it():

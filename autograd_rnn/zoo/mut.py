@@ -1,4 +1,4 @@
-"""The three cells that a search over architectures found: mutants of the gated recurrent unit."""
+"""Mutants: three cells that a search over architectures found, starting from the gated recurrent unit."""
 
 from ..init import identity
 

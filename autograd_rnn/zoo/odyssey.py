@@ -1,4 +1,4 @@
-"""Eight variants of the peephole LSTM, one change each: the search space odyssey."""
+"""The search space odyssey: eight variants of the peephole LSTM, one change each."""
 
 GREFF = ("Greff, Srivastava, Koutnik, Steunebrink, Schmidhuber, LSTM: a search space odyssey, arXiv:1503.04069, 2015 "
          "({})")

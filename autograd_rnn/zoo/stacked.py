@@ -1,4 +1,4 @@
-"""Layers on layers, and both directions of time."""
+"""Layers and directions: depth as an index like time, both directions of time, a character model."""
 
 from ..init import uniform
 
