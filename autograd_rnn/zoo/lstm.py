@@ -66,8 +66,9 @@ CELLS = {
     ),
     "lstm_peephole_before": dict(
         base="lstm_peephole", changes=BEFORE,
-        citation="RecurrentLayers.jl, PeepholeLSTMCell, as coded in 2025",
-        notes="The output gate sees c[t-1] too. That library documents c[t], as the papers have it.",
+        citation="RecurrentLayers.jl, PeepholeLSTMCell, against Gers, Schmidhuber, IJCNN 2000",
+        notes="The output gate sees c[t-1] too. That library's code does so and its documentation has c[t], as the papers "
+              "do.",
     ),
     "lstm_coupled": dict(
         base="lstm", changes=dict(f="1 - i[t]"),
