@@ -168,7 +168,7 @@ class Cell:
         return cell
 
     def initialised(self, **rules: Rule) -> Cell:
-        """The same cell, whose `init` fills the named parameters by a number or by `rule(rng, shape)`.
+        """The same cell, whose `init` fills the named parameters or constants by a number or by `rule(rng, shape)`.
 
         `default` names the rule of all parameters that are neither named nor biases. The rules belong to this object;
         the text has none, so `Cell(str(cell))` and a cell that `learn.load` reads from a file have the usual ones.
@@ -176,11 +176,12 @@ class Cell:
         >>> Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)").initialised(b=1.0).init(x=1, h=2)["b"]
         array([1., 1.])
         """
+        names = self.parameters + self.system.having("const")
         for name, rule in rules.items():
-            if name != "default" and name not in self.parameters:
-                near = get_close_matches(name, self.parameters, 1)
+            if name != "default" and name not in names:
+                near = get_close_matches(name, names, 1)
                 raise CellError(f"`{name}` is no parameter of this cell.", remedy=(
-                    f"Did you mean `{near[0]}`? " if near else "") + "Parameters: " + ", ".join(self.parameters) + ".")
+                    f"Did you mean `{near[0]}`? " if near else "") + "Parameters: " + ", ".join(names) + ".")
             if not callable(rule) and not (np.ndim(rule) == 0 and np.asarray(rule).dtype.kind in "biuf"):
                 raise CellError(f"The rule for `{name}` is neither a number nor a function.",
                                 remedy="Give a number, or a function of (rng, shape).")
@@ -193,8 +194,8 @@ class Cell:
     def init(self, seed=0, dtype=np.float64, **sizes) -> dict[str, np.ndarray]:
         """Parameters by name: uniform within 1/sqrt(fan-in), biases zero, unless the cell has its own rules.
 
-        Sizes are given by the name of any variable that has them; declared constants may be given by name and travel
-        in the same dict.
+        Sizes are given by the name of any variable that has them; declared constants may be given by name, or have a
+        rule of their own, and travel in the same dict.
 
         >>> params = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)").init(x=3, h=4)
         >>> {name: p.shape for name, p in params.items()}

@@ -34,6 +34,12 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return q if q.shape[-2:] == shape[-2:] else np.swapaxes(q, -1, -2)
 
 
+def identity(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Ones on the diagonal, zeros elsewhere; a matrix that is not square keeps the first components."""
+    rows, columns = shape[-2:]
+    return np.broadcast_to(np.eye(rows, columns), shape)
+
+
 def fan_in(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """U(-1/sqrt(n), 1/sqrt(n)), n the size that is summed over."""
     bound = 1 / np.sqrt(shape[-1]) if shape else 1.0
@@ -69,7 +75,7 @@ def generator(seed, what: str) -> np.random.Generator:
 
 
 def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Mapping) -> dict[str, np.ndarray]:
-    """Parameters by name, and the constants that were given."""
+    """Parameters by name, and the constants that were given or have a rule."""
     try:
         dtype = np.dtype(dtype)
     except TypeError:
@@ -89,9 +95,11 @@ def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Ma
     found = system.sizes(known)
     rng = generator(seed, "seed")
     zero = biases(system)
-    _refuse_unknown(system, found)
+    formulas = tuple(name for name in system.having("const") if name in rules and name not in constants)
+    made = system.having("parameter") + formulas
+    _refuse_unknown(system, found, made)
     params: dict[str, np.ndarray] = {}
-    for name in system.having("parameter"):
+    for name in made:
         shape = tuple(found[i] for i in system.axes[name]) + tuple(
             d if isinstance(d, int) else found[d] for d in system.shapes[name])
         rule = rules.get(name, 0.0 if name in zero else rules.get("default", fan_in))
@@ -104,10 +112,10 @@ def initialise(system: System, rules: Mapping[str, Rule], seed, dtype, sizes: Ma
     return {**params, **{n: v.astype(dtype) for n, v in constants.items()}, **lone}
 
 
-def _refuse_unknown(system: System, found: Mapping[str, int]) -> None:
-    """The sizes that parameters need and nothing fixes, all at once."""
+def _refuse_unknown(system: System, found: Mapping[str, int], made: tuple[str, ...]) -> None:
+    """The sizes that what is made needs and nothing fixes, all at once."""
     missing: dict[str, list[str]] = {}
-    for name in system.having("parameter"):
+    for name in made:
         for d in (*system.axes[name], *system.shapes[name]):
             if isinstance(d, str) and d not in found:
                 missing.setdefault(d, []).append(name)

@@ -250,8 +250,8 @@ class Gradients(Mapping):
                 for a, part in self._parts(k, g):
                     if watched is not None and u.kind[a] == "leaf" and u.of[a] == watched:
                         time = u._time(u._varies(u.kind[k], u.of[k]), u.at[k]) if isinstance(u.of[k], Node) else None
-                        time = time or 0
-                        steps[time] = part if time not in steps else steps[time] + part
+                        step = steps.setdefault(time or 0, np.zeros(self[watched].shape, tape.given.dtype))
+                        step[tuple(i - 1 for i in u.at[a])] += part
                     waiting[a] = part if waiting[a] is None else waiting[a] + part
         return leaves if watched is None else steps
 

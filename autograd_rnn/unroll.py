@@ -164,7 +164,8 @@ class Unrolled:
             else:
                 name = of if isinstance(of, str) else of[0]
                 op, gate, shape = "read" if kind == "leaf" else "variable", name, self.system.shapes[name]
-                axes = self.system.axes[name] if isinstance(of, str) else ()
+                axes = self.system.axes[name] if isinstance(of, str) else tuple(
+                    p.index for p in of[1] or () if p.base == "i")
                 time = self._time(axes, where)
             graph.add_node(k, op=op, kind=kind, gate=gate, time=time, at=where, shape=shape)
             graph.add_edges_from((a, k) for a in self.args[k])

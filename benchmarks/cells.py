@@ -1,6 +1,6 @@
-"""The cells that are measured: ours as text, and one step of each as its peers write it.
+"""The cells that are measured: ours from the zoo, and one step of each as its peers write it.
 
-    `CELLS[name]` -> the cell;   `STEPS[name](xp, p)` -> (before, step), the same cell in JAX, PyTorch or autograd
+    `cell(name)` -> the cell;   `STEPS[name](xp, p)` -> (before, step), the same cell in JAX, PyTorch or autograd
 
 `xp` is a namespace with sigmoid, tanh, relu, concat (rows) and split (columns). `p` holds the parameters by our names.
 `before(x)` is what needs no state: of all steps at once, where the peer can, else of one. `step(state, *before)` gives
@@ -15,25 +15,10 @@ from typing import Any
 
 from autograd_rnn import Cell, zoo
 
-TEXTS = {
-    # Jozefowicz, Zaremba, Sutskever, An empirical exploration of recurrent network architectures, ICML 2015
-    "mut1": """
-P: const(h, x)
-z[t] = sigmoid(W_z @ x[t] + b_z)
-r[t] = sigmoid(W_r @ x[t] + U_r @ h[t-1] + b_r)
-h[t] = tanh(U_h @ (r[t] * h[t-1]) + tanh(P @ x[t]) + b_h) * z[t] + h[t-1] * (1 - z[t])
-""",
-    # Chang, Chen, Haber, Chi, AntisymmetricRNN: a dynamical system view on recurrent neural networks, ICLR 2019
-    "antisymmetric": """
-A = U - U.T
-h[t] = h[t-1] + 0.1 * tanh(A @ h[t-1] - 0.01 * h[t-1] + W @ x[t] + b)
-""",
-}
-
 
 def cell(name: str) -> Cell:
-    """A new cell by its name here or in the zoo, nothing of it computed yet."""
-    return Cell(TEXTS[name] if name in TEXTS else zoo[name].text, name=name)
+    """A new cell by its name in the zoo, nothing of it computed yet."""
+    return Cell(zoo[name].text, name=name)
 
 
 def stacked(xp: Any, p: dict, gates: str, letters: str = "WUb") -> list:
@@ -43,13 +28,20 @@ def stacked(xp: Any, p: dict, gates: str, letters: str = "WUb") -> list:
 
 
 def states(name: str) -> int:
-    return 2 if name.startswith("lstm") else 1
+    """How many arrays of (batch, h) a step carries: h, c, and gates that gates see."""
+    return len(zoo[name].states)
 
 
-def rnn(xp, p, activation="tanh"):
+def rnn(xp, p, activation="tanh", residual=False):
     W, U, b = p["W"].T, p["U"].T, p["b"]
     f = getattr(xp, activation)
-    return lambda x: (x @ W + b,), lambda state, a: (f(a + state[0] @ U),)
+
+    def step(state, a):
+        h, = state
+        new = f(a + h @ U)
+        return (h + new if residual else new,)
+
+    return lambda x: (x @ W + b,), step
 
 
 def lstm(xp, p):
@@ -66,16 +58,34 @@ def lstm(xp, p):
     return lambda x: (x @ W + b,), step
 
 
-def lstm_peephole(xp, p):
-    W, U, b = stacked(xp, p, "ifog")
-    p_i, p_f, p_o = p["p_i"], p["p_f"], p["p_o"]
+def lstm_variant(xp, p, gates="ifo", peepholes="", coupled=False, squash_in=True, squash_out=True, see_gates=False):
+    """gates: those there are. peepholes: p (diagonal), P (full), before (o sees the old cell). coupled: f is 1 - i."""
+    W, U, b = stacked(xp, p, gates + "g")
+    R = [xp.concat([p[f"R_{source}{g}"] for g in gates]).T for source in gates] if see_gates else []
+    if peepholes == "P":
+        see = {g: (lambda a, cell, P=p[f"P_{g}"].T: a + cell @ P) for g in gates}
+    elif peepholes:
+        see = {g: (lambda a, cell, d=p[f"p_{g}"]: a + d * cell) for g in gates}
+    else:
+        see = dict.fromkeys(gates, lambda a, cell: a)
 
     def step(state, a):
-        h, c = state
-        i, f, o, g = xp.split(a + h @ U, 4)
-        i, f = xp.sigmoid(i + p_i * c), xp.sigmoid(f + p_f * c)
-        c = f * c + i * xp.tanh(g)
-        return xp.sigmoid(o + p_o * c) * xp.tanh(c), c
+        h, c, *seen = state
+        *inner, g = xp.split(a + h @ U, len(gates) + 1)
+        if see_gates:
+            more = xp.split(sum(s @ r for s, r in zip(seen, R)), len(gates))
+            inner = [one + two for one, two in zip(inner, more)]
+        inner = dict(zip(gates, inner))
+        i, f = (xp.sigmoid(see[g](inner[g], c)) if g in inner else None for g in "if")
+        if coupled:
+            f = 1 - i
+        g = xp.tanh(g) if squash_in else g
+        new = (c if f is None else f * c) + (g if i is None else i * g)
+        h = xp.tanh(new) if squash_out else new
+        if "o" in inner:
+            o = xp.sigmoid(see["o"](inner["o"], c if peepholes == "before" else new))
+            h = o * h
+        return (h, new, i, f, o) if see_gates else (h, new)
 
     return lambda x: (x @ W + b,), step
 
@@ -91,6 +101,20 @@ def lstm_coupled(xp, p, gate="i"):
         g = xp.tanh(a[:, 2 * n:])
         c = c + s * (g - c) if gate == "i" else g + s * (c - g)
         return o * xp.tanh(c), c
+
+    return lambda x: (x @ W + b,), step
+
+
+def lstm_1997(xp, p):
+    """By the whole gradient, blocks of one cell."""
+    W, U, b = stacked(xp, p, "iog")
+    G_i, G_o = (xp.concat([p[f"G_{g}{source}"] for g in "iog"]).T for source in "io")
+
+    def step(state, a):
+        h, c, i, o = state
+        i, o, g = xp.split(xp.sigmoid(a + h @ U + i @ G_i + o @ G_o), 3)
+        c = c + i * (4 * g - 2)
+        return o * (2 * xp.sigmoid(c) - 1), c, i, o
 
     return lambda x: (x @ W + b,), step
 
@@ -123,8 +147,8 @@ def gru_reset_after(xp, p, keep=True):
     return lambda x: (x @ W + b,), step
 
 
-def mut1(xp, p):
-    W = xp.concat([p["W_z"], p["W_r"], p["P"]]).T
+def mut1(xp, p, inner="P"):
+    W = xp.concat([p["W_z"], p["W_r"], p[inner]]).T
     U_r, U_h, b_z, b_r, b_h = p["U_r"].T, p["U_h"].T, p["b_z"], p["b_r"], p["b_h"]
 
     def before(x):
@@ -139,23 +163,83 @@ def mut1(xp, p):
     return before, step
 
 
+def mut23(xp, p, inner="W_r", squashed=False):
+    """inner: what r multiplies x with. squashed: z sees tanh(h)."""
+    W, b = xp.concat([p["W_z"], p[inner], p["W_h"]]).T, xp.concat([p["b_z"], p["b_r"], p["b_h"]])
+    U_z, U_r, U_h = p["U_z"].T, p["U_r"].T, p["U_h"].T
+
+    def step(state, a):
+        h, = state
+        z, r, m = xp.split(a, 3)
+        z, r = xp.sigmoid(z + (xp.tanh(h) if squashed else h) @ U_z), xp.sigmoid(r + h @ U_r)
+        return (h + z * (xp.tanh(m + (r * h) @ U_h) - h),)
+
+    return lambda x: (x @ W + b,), step
+
+
+def highway(xp, p):
+    W, R, b = stacked(xp, p, "ag", "WRb")
+    n = p["R_a"].shape[0]
+
+    def step(state, a):
+        h, = state
+        a = a + h @ R
+        return (h + xp.sigmoid(a[:, n:]) * (xp.tanh(a[:, :n]) - h),)
+
+    return lambda x: (x @ W + b,), step
+
+
 def antisymmetric(xp, p):
     W, A, b = p["W"].T, p["U"].T - p["U"], p["b"]
     return lambda x: (x @ W + b,), lambda state, a: (
         state[0] + 0.1 * xp.tanh(a + state[0] @ A - 0.01 * state[0]),)
 
 
+def antisymmetric_gated(xp, p):
+    W, A, b = xp.concat([p["W_z"], p["W"]]).T, p["U"].T - p["U"], xp.concat([p["b_z"], p["b"]])
+
+    def step(state, a):
+        h, = state
+        (z, n), flow = xp.split(a, 2), h @ A - 0.01 * h
+        return (h + 0.1 * xp.sigmoid(z + flow) * xp.tanh(n + flow),)
+
+    return lambda x: (x @ W + b,), step
+
+
+# Those that are one layer, whose steps need neither their number nor a gradient that is cut.
 STEPS: dict[str, Callable] = {
     "rnn": rnn,
     "rnn_relu": partial(rnn, activation="relu"),
+    "rnn_residual": partial(rnn, residual=True),
+    "antisymmetric": antisymmetric,
+    "antisymmetric_gated": antisymmetric_gated,
+    "lstm_1997_whole": lstm_1997,
     "lstm": lstm,
-    "lstm_peephole": lstm_peephole,
+    "lstm_zero_bias": lstm,
+    "lstm_without_f": partial(lstm_variant, gates="io"),
+    "lstm_without_i": partial(lstm_variant, gates="fo"),
+    "lstm_without_o": partial(lstm_variant, gates="if"),
+    "lstm_peephole": partial(lstm_variant, peepholes="p"),
+    "lstm_peephole_full": partial(lstm_variant, peepholes="P"),
+    "lstm_peephole_before": partial(lstm_variant, peepholes="before"),
     "lstm_coupled": lstm_coupled,
     "lstm_coupled_forget": partial(lstm_coupled, gate="f"),
+    "lstm_nig": partial(lstm_variant, gates="fo", peepholes="p"),
+    "lstm_nfg": partial(lstm_variant, gates="io", peepholes="p"),
+    "lstm_nog": partial(lstm_variant, gates="if", peepholes="p"),
+    "lstm_niaf": partial(lstm_variant, peepholes="p", squash_in=False),
+    "lstm_noaf": partial(lstm_variant, peepholes="p", squash_out=False),
+    "lstm_np": lstm,
+    "lstm_cifg": partial(lstm_variant, gates="io", peepholes="p", coupled=True),
+    "lstm_fgr": partial(lstm_variant, peepholes="p", see_gates=True),
     "gru": gru,
     "gru_cho": partial(gru, keep=True),
     "gru_reset_after": gru_reset_after,
     "gru_reset_after_update": partial(gru_reset_after, keep=False),
     "mut1": mut1,
-    "antisymmetric": antisymmetric,
+    "mut1_projected": partial(mut1, inner="W_h"),
+    "mut2": partial(mut23, inner="P"),
+    "mut2_projected": mut23,
+    "mut3": partial(mut23, squashed=True),
+    "rnn_highway": highway,
 }

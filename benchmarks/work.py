@@ -29,9 +29,14 @@ class Work(NamedTuple):
         return f"{self.cell} {self.sizes}"
 
 
+def lengths(work: Work) -> dict[str, int]:
+    """Dimension -> its size."""
+    return {d: work.I if "x" in names else work.H for d, names in cell(work.cell).dims.items()}
+
+
 def data(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(parameters and constants by name, inputs): the same in every process."""
-    c, rng, sizes = cell(work.cell), np.random.default_rng(SEED), {"x": work.I, "h": work.H}
+    c, rng, sizes = cell(work.cell), np.random.default_rng(SEED), lengths(work)
     names = [*c.parameters, *c.system.having("const")]
     params = {name: rng.uniform(-1, 1, [sizes[d] for d in c.shapes[name]]) / work.H**0.5 for name in names}
     X = rng.standard_normal((work.T, work.B, work.I))
@@ -40,7 +45,7 @@ def data(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def floating(work: Work) -> int:
     """Floating point operations of the matrix products: forward, what arrives below, and the weight's gradient."""
-    c, sizes = cell(work.cell), {"x": work.I, "h": work.H}
+    c, sizes = cell(work.cell), lengths(work)
     matrices = [(name, np.prod([sizes[d] for d in c.shapes[name]])) for name in
                 (*c.parameters, *c.system.having("const")) if len(c.shapes[name]) == 2]
     return int(sum((6 if name in c.parameters else 4) * work.B * work.T * size for name, size in matrices))

@@ -11,46 +11,17 @@ from functools import cache
 
 import numpy as np
 
-from autograd_rnn import Cell, CellError
+from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn.init import lone_sizes
 
+SQUARES = "\nL = sum_t(sum(h[t]**2))"
 TEXTS = {
-    "vanilla": """
-h[t] = tanh(W @ x[t] + U @ h[t-1] + b)
-y[t] = V @ h[t] + c
-L = sum_t(cross_entropy(y[t], k[t]))
-""",
-    "peephole": """
-i[t] = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i * c[t-1] + b_i)
-f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f * c[t-1] + b_f)
-o[t] = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o * c[t] + b_o)
-g[t] = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
-c[t] = f[t] * c[t-1] + i[t] * g[t]
-h[t] = o[t] * tanh(c[t])
-""",
-    "gru": """
-r[t] = sigmoid(W_r @ x[t] + U_r @ h[t-1] + b_r)
-z[t] = sigmoid(W_z @ x[t] + U_z @ h[t-1] + b_z)
-n[t] = tanh(W_n @ x[t] + b_n + r[t] * (U_n @ h[t-1] + b_Rn))
-h[t] = (1 - z[t]) * n[t] + z[t] * h[t-1]
-""",
-    "fgr": """
-i[t] = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + R_ii @ i[t-1] + R_fi @ f[t-1] + R_oi @ o[t-1] + b_i)
-f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + R_if @ i[t-1] + R_ff @ f[t-1] + R_of @ o[t-1] + b_f)
-o[t] = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + R_io @ i[t-1] + R_fo @ f[t-1] + R_oo @ o[t-1] + b_o)
-g[t] = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
-c[t] = f[t] * c[t-1] + i[t] * g[t]
-h[t] = o[t] * tanh(c[t])
-L = sum_t(sum(h[t]**2))
-""",
-    "mut1": """
-P: const(h, x)
-z[t] = sigmoid(W_z @ x[t] + b_z)
-r[t] = sigmoid(W_r @ x[t] + U_r @ h[t-1] + b_r)
-h[t] = tanh(U_h @ (r[t]*h[t-1]) + tanh(P @ x[t]) + b_h)*z[t] + h[t-1]*(1 - z[t])
-L = sum_t(sum(h[t]**2))
-""",
-    "antisymmetric": """
+    "vanilla": zoo["rnn_softmax"].text,
+    "peephole": zoo["lstm_peephole"].text,
+    "gru": zoo["gru"].text,
+    "fgr": zoo["lstm_fgr"].text + SQUARES,
+    "mut1": zoo["mut1"].text + SQUARES,
+    "antisymmetric_penalty": """
 A = U - U.T - zeta * I
 zeta: ()
 I: const(h, h)
@@ -65,14 +36,7 @@ h[t] = tanh(W @ m[t] + U @ h[t-1] + b)
 y[t] = V @ h[t] + c
 L = sum_t(cross_entropy(y[t], k[t]))
 """,
-    "charlm": """
-x[t] = onehot(k[t-1])
-i1[t] = sigmoid(W_i1 @ x[t] + U_i1 @ h1[t-1] + b_i1)
-h1[t] = i1[t] * tanh(W_1 @ x[t] + U_1 @ h1[t-1] + b_1)
-h2[t] = tanh(W_2 @ h1[t] + U_2 @ h2[t-1] + b_2)
-y[t] = V @ h2[t] + c
-L = sum_t(cross_entropy(y[t], k[t]))
-""",
+    "charlm": zoo["charlm"].text,
     "last_loss": """
 h[0] = h0
 h[t] = tanh(W @ x[t] + U @ h[t-1] + b)
@@ -96,36 +60,12 @@ n[t] = f[t]*n[t-1] + k[t]
 h[t] = (C[t] @ q[t]) / maximum(abs(sum(n[t]*q[t])), 1)
 L = sum_t(sum(h[t]**2))
 """,
-    "two_layers": """
-l: axis
-h[t,0] = W_in @ x[t]                            # layer 0 is the input, brought to the layers' size
-i[t,l] = sigmoid(W_i[l] @ h[t,l-1] + U_i[l] @ h[t-1,l] + b_i[l])
-f[t,l] = sigmoid(W_f[l] @ h[t,l-1] + U_f[l] @ h[t-1,l] + b_f[l])
-o[t,l] = sigmoid(W_o[l] @ h[t,l-1] + U_o[l] @ h[t-1,l] + b_o[l])
-c[t,l] = f[t,l]*c[t-1,l] + i[t,l]*tanh(W_c[l] @ h[t,l-1] + U_c[l] @ h[t-1,l] + b_c[l])
-h[t,l] = o[t,l]*tanh(c[t,l])
+    "two_layers": zoo["lstm_stacked"].text + """
 L_t[t] = cross_entropy(V @ h[t,L] + b_y, k[t])
 loss = sum_t(L_t[t])
 """,
-    "depth_gated": """
-l: axis
-h[t,0] = W_in @ x[t]
-i[t,l] = sigmoid(W_i[l] @ h[t,l-1] + U_i[l] @ h[t-1,l] + p_i[l]*c[t-1,l] + b_i[l])
-f[t,l] = sigmoid(W_f[l] @ h[t,l-1] + U_f[l] @ h[t-1,l] + p_f[l]*c[t-1,l] + b_f[l])
-d[t,l] = sigmoid(W_d[l] @ h[t,l-1] + w_c[l]*c[t-1,l] + w_l[l]*c[t,l-1] + b_d[l])
-c[t,l] = d[t,l]*c[t,l-1] + f[t,l]*c[t-1,l] + i[t,l]*tanh(W_c[l] @ h[t,l-1] + U_c[l] @ h[t-1,l] + b_c[l])
-o[t,l] = sigmoid(W_o[l] @ h[t,l-1] + U_o[l] @ h[t-1,l] + p_o[l]*c[t,l] + b_o[l])
-h[t,l] = o[t,l]*tanh(c[t,l])
-loss = sum_t(sum(h[t,L]**2))
-""",
-    "recurrent_highway": """
-l: axis
-a[t,l] = tanh(where(l == 1, W_h @ x[t], 0) + R_h[l] @ s[t,l-1] + b_h[l])
-g[t,l] = sigmoid(where(l == 1, W_t @ x[t], 0) + R_t[l] @ s[t,l-1] + b_t[l])
-s[t,l] = a[t,l]*g[t,l] + s[t,l-1]*(1 - g[t,l])
-s[t,0] = s[t-1,L]
-loss = sum_t(sum(s[t,L]**2))
-""",
+    "depth_gated": zoo["lstm_depth_gated"].text + "\nloss = sum_t(sum(h[t,L]**2))",
+    "recurrent_highway": zoo["rhn_coupled"].text + "\nloss = sum_t(sum(h[t]**2))",
     "sutskever": """
 i_e[s] = sigmoid(W_ei @ x[s] + U_ei @ h[s-1] + b_ei)
 f_e[s] = sigmoid(W_ef @ x[s] + U_ef @ h[s-1] + b_ef)
@@ -276,7 +216,7 @@ hg[t] = tanh(W @ x[t-1] + W_z @ z[t] + U @ hg[t-1] + b)
 y[t] = V @ hg[t] + c
 L = sum_t(bce(y[t], x[t]) + 0.5*sum(mu[t]**2 + sg[t]**2 - 2*log(sg[t]) - 1))
 """,
-    "lstm_1997": """
+    "memory_blocks": """
 j: axis                                          # cells in a memory block; i, o are vectors over blocks
 i[t] = sigmoid(W_i @ x[t] + sum_j(U_i[j] @ hs[t,j]) + G_ii @ stop_gradient(i[t-1]) + G_io @ stop_gradient(o[t-1]) + b_i)
 o[t] = sigmoid(W_o @ x[t] + sum_j(U_o[j] @ hs[t,j]) + G_oi @ stop_gradient(i[t-1]) + G_oo @ stop_gradient(o[t-1]) + b_o)
@@ -289,10 +229,7 @@ y[t] = sum_j(V[j] @ h[t,j]) + b_y
 L = sum_t(sum((y[t] - k[t])**2))
 k: input
 """,
-    "clockwork": """
-period: const(h)
-M: const(h, h)
-h[t] = where(t % period == 0, tanh(W @ x[t] + (M * U) @ h[t-1] + b), h[t-1])
+    "clockwork": zoo["clockwork"].text + """
 y[t] = tanh(V @ h[t] + c)
 L = sum_t(sum((y[t] - k[t])**2))
 k: input
@@ -301,12 +238,29 @@ k: input
 
 # The sections 1.8 to 1.15 of the survey: depth, attention, latent variables, sequences to sequences.
 DEEP = ("two_layers", "depth_gated", "recurrent_highway", "sutskever", "cho", "bahdanau", "xu", "grid_tied",
-        "grid_untied", "draw", "vrnn", "storn", "lstm_1997", "clockwork")
+        "grid_untied", "draw", "vrnn", "storn", "memory_blocks", "clockwork")
+
+
+BASES = tuple(name for name in zoo if zoo.entry(name).text)  # the others are substitutions: for what takes long
+NAMES = (*zoo, *(name for name in TEXTS if name not in zoo))
 
 
 @cache
 def cell(name: str) -> Cell:
-    return Cell(TEXTS[name], name)
+    """By its name here, where a read-out and a loss may follow, or in the zoo."""
+    return Cell(TEXTS[name], name) if name in TEXTS else zoo[name]
+
+
+def with_loss(cell: Cell) -> Cell:
+    """The cell and, where it has none, a loss: the sum of the squares of its outputs."""
+    terms = []
+    for name in () if cell.loss else cell.outputs:
+        axes = cell.system.axes[name]
+        term = f"sum({name}[{','.join(axes)}]**2)"
+        for i in reversed(axes):
+            term = f"sum_{i}({term})"
+        terms.append(term)
+    return Cell(cell.text + ("\nloss = " + " + ".join(terms) if terms else ""), cell.name)
 
 
 def sizes(cell: Cell, **chosen: int) -> dict[str, int]:

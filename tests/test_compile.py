@@ -26,7 +26,7 @@ from autograd_rnn.graph import node, rewrite
 from autograd_rnn.printing.text import equation, system_text
 from autograd_rnn.shapes import carry_over
 
-CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
+CELLS = systems.NAMES
 
 
 def cell_of(name: str) -> Cell:

@@ -512,7 +512,7 @@ def test_random_wrong_data_never_raise_another_exception():
     works = refused = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in ("vanilla", "bahdanau", "two_layers", "clockwork", "storn", "lstm_1997"):
+        for name in ("vanilla", "bahdanau", "two_layers", "clockwork", "storn", "memory_blocks"):
             cell = systems.cell(name)
             for k in range(60):
                 params, inputs = systems.draw(cell, T=3, seed=k)

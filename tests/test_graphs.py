@@ -9,8 +9,6 @@ from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn.equations import Equation
 from autograd_rnn.order import Loop
 
-LOSS = "\nL = sum_t(sum(h[t]**2))"
-
 
 @pytest.mark.parametrize("name", list(zoo))
 def test_rolled_graph(name):
@@ -23,22 +21,27 @@ def test_rolled_graph(name):
     defined = {n for n, facts in graph.nodes(data=True) if facts["op"] == "define"}
     assert defined == set(cell.equations)
     delays = {d["distance"]["t"] for _, _, d in graph.edges(data=True) if "t" in d["distance"]}
-    assert delays == {0, -1, "*"}
-    carried = nx.DiGraph((a, b) for a, b, d in graph.edges(data=True) if d["distance"].get("t") != -1)
+    assert {0, -1, "*"} <= delays <= {0, -1, 1, "*"}
+    steps = lambda d: [v for v in d["distance"].values() if v in (-1, 1)]
+    carried = nx.DiGraph((a, b) for a, b, d in graph.edges(data=True) if not steps(d))
     assert nx.is_directed_acyclic_graph(carried) and not nx.is_directed_acyclic_graph(graph)
 
 
 @pytest.mark.parametrize("T", [1, 2, 7])
 @pytest.mark.parametrize("name", list(zoo))
 def test_unrolled_graph(name, T):
-    graph = zoo[name].unroll(T=T).graph
+    cell = zoo[name]
+    params, inputs = systems.draw(cell, T=T)
+    deep = {i.upper(): n for i, n in systems.extents(cell).items() if i in cell.system.model}
+    graph = cell.unroll(T=T, **deep).graph
     assert nx.is_directed_acyclic_graph(graph)
     for _, facts in graph.nodes(data=True):
         assert {"op", "time", "gate", "shape"} <= set(facts)
-    steps = [facts["time"] for _, facts in graph.nodes(data=True) if facts["op"] == "variable" and facts["gate"] == "h"]
-    assert sorted(steps) == list(range(1, T + 1))
-    with_values = zoo[name].unroll(*systems.draw(zoo[name], T=T)[:1], **systems.draw(zoo[name], T=T)[1]).graph
-    assert nx.utils.graphs_equal(graph, with_values)
+    state = cell.states[-1]
+    steps = {facts["time"] for _, facts in graph.nodes(data=True)
+             if facts["op"] == "variable" and facts["gate"] == state}
+    assert steps == set(range(1, T + 1))
+    assert nx.utils.graphs_equal(graph, cell.unroll(params, **inputs).graph)
 
 
 def test_unroll_asks_for_what_it_needs():
@@ -50,7 +53,7 @@ def test_unroll_asks_for_what_it_needs():
 
 @pytest.mark.parametrize("name", list(zoo))
 def test_contributions_of_steps_sum_to_the_gradient(name):
-    cell = Cell(zoo[name].text + LOSS)
+    cell = systems.with_loss(zoo[name])
     params, inputs = systems.draw(cell, T=6)
     backward = cell.unroll(params, **inputs).backward()
     _, gradient = cell.gradient(params, **inputs)

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import systems
 from test_compile import cell_of, difference, problem
 
 from autograd_rnn import Cell, CellError, zoo
@@ -202,11 +203,16 @@ def test_correlations(outer, inner, height, widths, dtype):
 
 
 def sized(cell: Cell, T: int, batch: int, dtype, size: int = 13):
+    """(params, arguments of gradient): vectors of `size`, inputs somewhat longer."""
     names = {n for names in cell.dims.values() for n in names}
-    params = cell.init(seed=1, dtype=dtype, **{n: size + 4 * (n == "x") for n in ("x", "h") if n in names})
-    X = np.random.default_rng(2).normal(size=(T, batch, size + 4)).astype(dtype)
-    G = np.random.default_rng(3).normal(size=(T, batch, size)).astype(dtype)
-    return params, dict(x=X, cotangents={"h": G})
+    sizes = systems.sizes(cell, **{n: size + 4 * (n == "x") for n in ("x", "h") if n in names})
+    params = cell.init(seed=1, dtype=dtype, **sizes)
+    _, given = systems.draw(cell, T, batch, seed=2, **sizes)
+    given = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in given.items()}
+    if cell.loss is None:
+        trace, rng = cell.run(params, **given), np.random.default_rng(3)
+        given["cotangents"] = {n: rng.normal(size=trace[n].shape).astype(dtype) for n in cell.outputs}
+    return params, given
 
 
 @pytest.mark.parametrize("name", LAYERS)

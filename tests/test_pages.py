@@ -16,7 +16,7 @@ from autograd_rnn import Cell, zoo
 from autograd_rnn.derivation.document import LEVELS
 
 pytestmark = pytest.mark.long
-CELLS = [*zoo, *(name for name in systems.TEXTS if name not in zoo)]
+CELLS = systems.NAMES
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]

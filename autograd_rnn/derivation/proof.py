@@ -147,7 +147,9 @@ def _sides(d: Derivation, bench: Bench, step: Step) -> _Sides:
         if n.op is PULLBACK:
             g, y, x = n.args
             moved = P.total(x, v)
-            if y is step.site and y.args:  # a rule speaks of its operands, not of what may stand below them too
+            if y is x:  # a carry that is the cotangent itself
+                value = moved
+            elif y is step.site and y.args:  # a rule speaks of its operands, not of what may stand below them too
                 value = node(y.op, *(moved if a is x else a for a in y.args), params=y.params)
             else:
                 value = replaced(_defined(d, y), {x: moved})

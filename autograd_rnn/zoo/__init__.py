@@ -12,15 +12,15 @@ from typing import Any
 from ..cell import Cell
 from ..errors import CellError
 from ..init import Rule
-from . import gru, lstm, vanilla
+from . import clockwork, gru, highway, lstm, lstm1997, mut, odyssey, stacked, vanilla
 
 
 @dataclass(frozen=True)
 class Entry:
     """A cell of the literature: its text (or a base and the changes to it), where it is from, what to know."""
 
-    text: str | None
     citation: str
+    text: str | None = None
     notes: str = ""
     base: str | None = None
     changes: dict[str, str | float] = field(default_factory=dict)
@@ -65,4 +65,5 @@ class Zoo(Mapping):
         return len(self._entries)
 
 
-zoo = Zoo(vanilla.CELLS, lstm.CELLS, gru.CELLS)
+FAMILIES = (vanilla, lstm1997, lstm, odyssey, gru, mut, clockwork, highway, stacked)
+zoo = Zoo(*(family.CELLS for family in FAMILIES))

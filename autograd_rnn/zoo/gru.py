@@ -17,19 +17,19 @@ CELLS = {
         notes="Reset before the product; z takes the new state.",
     ),
     "gru_cho": dict(
-        text=None, base="gru", changes=dict(h=KEEP),
+        base="gru", changes=dict(h=KEEP),
         citation="Cho et al., Learning phrase representations using RNN encoder-decoder for statistical machine "
                  "translation, arXiv:1406.1078v3, 2014",
         notes="Reset before the product; z keeps the old state. ONNX with linear_before_reset=0.",
     ),
     "gru_reset_after": dict(
-        text=None, base="gru", changes=dict(n=AFTER, h=KEEP),
+        base="gru", changes=dict(n=AFTER, h=KEEP),
         citation="Cho et al., arXiv:1406.1078v1, 2014; the form of cuDNN and torch.nn.GRU",
         notes="Reset after the product, with a bias of its own (b_Rn) inside; z keeps the old state. Keras with "
               "reset_after=True, ONNX with linear_before_reset=1.",
     ),
     "gru_reset_after_update": dict(
-        text=None, base="gru", changes=dict(n=AFTER),
+        base="gru", changes=dict(n=AFTER),
         citation="Cho et al., arXiv:1406.1078v1, 2014, with the update convention of Chung et al. 2014",
         notes="Reset after the product; z takes the new state.",
     ),
