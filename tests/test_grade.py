@@ -169,6 +169,22 @@ def test_mistakes_are_named(name, line, verdict, note):
     assert any(note in said for said in found.notes), found.notes
 
 
+UNFIT = [  # (cell, line): terms or trial edits whose shapes do not fit together
+    ("h[t] = tanh(W @ slice(x[t], 0, 2) + U @ h[t-1])", "dx[t] = unslice(W.T @ da_h[t-1], x[t], 0, 2)"),
+    ("h[t] = tanh(W @ slice(x[t], 0, 2) + U @ h[t-1])", "dx[t] = unslice(W.T @ da_h[t], x[t], 1, 3)"),
+    ("h[t] = tanh(W @ slice(x[t], 0, 2) + U @ h[t-1])", "dx[t] = unslice(h[t-1], x[t], 0, 2)"),
+    ("h[t] = tanh(U @ h[t-1] + sum_s(V @ z[s]) * T)\nL = sum_t(sum(h[t]**2)) / (S * T)",
+     "dV = sum_s(outer(sum_t(da_h[t]), z[s])) * (S * T)"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1])", "dh[t] = Delta_h[t] + x[t] + W.T @ da_h[t+1] + 2 * W + h[t-1]"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), UNFIT)
+def test_what_cannot_be_evaluated_does_not_count(text, line):
+    (found,) = Cell(text).grade(line).lines
+    assert not found.ok and found.notes, found
+
+
 def mutants(root: Node) -> list[Node]:
     """An expression with one thing wrong: a sign, a transpose, a position, a term or a factor dropped."""
     found = [node(P.neg, root)]

@@ -176,7 +176,7 @@ class _Homework:
         batched = [e.value for e in (eq, *self.d.derived.forward.equations, *(e for e in self.own if e.name in reads))]
         key = 1 + sums_batch(batched), other
         if key not in self.points:
-            self.points[key] = Values(self.d, self.home, self.own, *key)
+            self.points[key] = Values(self.d, self.home.axes, self.own, *key)
         return self.points[key]
 
     def origin(self, eq: Equation) -> Callable[[Node], str]:

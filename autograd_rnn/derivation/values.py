@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arrays import Given
-from ..elaborate import Elaboration, delay_copies
+from ..elaborate import delay_copies, delays
 from ..equations import Equation, System, free_indices
 from ..errors import CellError
 from ..evaluate import evaluate
 from ..graph import READ, Node, Position, topological
 from ..parse import Declaration, Line
 from ..shapes import solve
-from .points import drawn, open_ends
+from .points import drawn, open_ends, unmet
 
 if TYPE_CHECKING:
     from . import Derivation
@@ -38,8 +37,9 @@ Value = np.ndarray | CellError  # along (lane, every index, batch, components), 
 class Values:
     """Values at points of one size and length; `own` are equations of further names that expressions may read."""
 
-    def __init__(self, d: Derivation, home: Elaboration, own: list[Equation], batch: int, other: bool = False):
-        self.system, self.home, self.own = d.derived.system, home, own
+    def __init__(self, d: Derivation, axes: dict[str, tuple[str, ...]], own: list[Equation], batch: int,
+                 other: bool = False):
+        self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
         given = drawn(system, batch, OTHER if other else None, batch, POINTS)
         for name, at in open_ends(system):  # no cotangent comes from outside; h[-1] is zero where h[t-2] is read
@@ -79,10 +79,9 @@ class Values:
         free = free_indices(n, frozenset(), self.system.model, {})
         axes = tuple(i for i in self.system.indices if i in free)
         at = tuple(map(Position, axes))
-        home = copy(self.home)
-        home.axes = {**home.axes, MINE: axes}
-        home.equations = [*self.needed(n), Equation(MINE, at, n, NOWHERE)]
-        mine = System(home.delays(), home.axes, self.system.model, self.declared)
+        known = {**self.axes, MINE: axes}
+        mine = System(delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known), known, self.system.model,
+                      self.declared)
         sizes = solve(mine.inferred, {d: self.sizes[a] for d, names in mine.inferred.aliases.items() for a in names
                                       if a in self.sizes})
         if any(isinstance(s, str) and s not in sizes for name in mine.defined for s in mine.shapes[name]):
@@ -134,8 +133,12 @@ class Values:
         """The values of several expressions, put together."""
         values = [self.value(n) for n in nodes]
         fails = [v for v in values if isinstance(v, CellError)]
+        if fails:
+            return fails[0]
+        if len({self.shape(v) for v in values} - {()}) > 1:
+            return CellError("different shapes meet")
         with np.errstate(all="ignore"):
-            return fails[0] if fails else reduce(lambda a, b: operation(*lined(a, b)), values)
+            return reduce(lambda a, b: operation(*lined(a, b)), values)
 
     def same(self, a: Value, b: Value) -> bool:
         """Whether two values agree at every point, to TOLERANCE of the largest entry of b there, but for ROUNDING.
@@ -146,9 +149,7 @@ class Values:
                 self.shape(a) != self.shape(b) and self.shape(a) and self.shape(b)):
             return False
         a, b = np.broadcast_arrays(*lined(a, b))
-        inner = tuple(slice(1, -1) if n > 2 else slice(None) for n in a.shape[1:1 + len(self.system.indices)])
-        excused = ~np.isfinite(a)
-        excused[(slice(None), *inner)] = False
+        excused = unmet(a, len(self.system.indices))
         lanes = np.isfinite(b).reshape(POINTS, -1).all(axis=1)
         with np.errstate(invalid="ignore"):
             gap = np.where(excused, 0, np.abs(a - b)).reshape(POINTS, -1).max(axis=1)
