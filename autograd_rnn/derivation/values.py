@@ -19,7 +19,7 @@ from ..errors import CellError
 from ..evaluate import evaluate
 from ..graph import READ, Node, Position, topological
 from ..parse import Declaration, Line
-from ..shapes import solve
+from ..shapes import carry_over, solve
 from .points import drawn, open_ends, unmet
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ Value = np.ndarray | CellError  # along (lane, every index, batch, components), 
 
 
 class Values:
-    """Values at points of one size and length; `own` are equations of further names that expressions may read."""
+    """Values at points of one size and length; `own` are equations of further names that expressions may read.
+
+    free: cotangents are drawn, each by itself, and only what steps send to each other follows from them.
+    """
 
     def __init__(self, d: Derivation, axes: dict[str, tuple[str, ...]], own: list[Equation], batch: int,
-                 other: bool = False):
+                 other: bool = False, free: bool = False):
         self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
         given = drawn(system, batch, OTHER if other else None, batch, POINTS)
@@ -53,6 +56,23 @@ class Values:
         self.declared = {n: Declaration(n, "input" if n in system.per_example else "parameter", shape(n), None, NOWHERE)
                          for n in system.axes}
         self.known: dict[Node, Value] = {}
+        if free:
+            self.stores = self._freed(d)
+
+    def _freed(self, d: Derivation) -> dict[str, np.ndarray]:
+        """Every name's values where the cotangents are drawn."""
+        sent = {*d.derived.carries, *(d.derived.names.get(name) for name in delay_copies(d.derived.forward))}
+        kept = [eq for eq in self.system.equations if eq.name in d.derived.forward.axes or eq.name in sent]
+        drawn = {name: self.stores[name] for name in self.system.defined - {eq.name for eq in kept}}
+        system = System(kept, self.system.axes, self.system.model, {
+            **self.system.declarations, **{name: self.declared[name] for name in drawn}})
+        rng = np.random.default_rng(self.given.batch)
+        inside = {name: store[(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))]
+                  for name, store in drawn.items()}
+        values = {name: rng.normal(size=v.shape) for name, v in inside.items()}
+        run = replace(self.given, values={**self.given.values, **values},
+                      sizes=carry_over(self.given.sizes, self.system.inferred, system.inferred))
+        return {**self.stores, **evaluate(system, run)}
 
     def value(self, n: Node) -> Value:
         """An expression's values, or the contradiction of shapes in it."""
@@ -162,6 +182,10 @@ class Values:
         fits = not isinstance(value, CellError) and (self.shape(value) == self.shape(true) or all(
             m.op is not READ for m in topological([n])))
         return fits and self.same(value, true)
+
+    def lost(self, true: np.ndarray) -> bool:
+        """Whether nothing but rounding is left of these values."""
+        return not np.any(np.abs(true[np.isfinite(true)]) > 1000 * ROUNDING)
 
     def dimension(self, size: int) -> str:
         """A size by the names of what has it."""
