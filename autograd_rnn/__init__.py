@@ -1,6 +1,7 @@
 """Write the recurrence; get everything else. See `Cell`."""
 
-from .cell import Cell, compare
+from .cell import Cell
+from .comparison import compare
 from .errors import CellError
 from .graph import Primitive
 from .trace import Trace

@@ -10,13 +10,12 @@ import argparse
 import os
 import sys
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
 from .cell import Cell
-from .cell import compare as compared
+from .comparison import compare as compared
 from .derivation.document import LEVELS
 from .derivation.points import small_sizes
 from .errors import CellError
@@ -36,11 +35,7 @@ def cell_of(argument: str) -> Cell:
             raise CellError(f"What stdin gives is no {e.encoding} text: byte {e.start}.") from e
     if argument.endswith(".cell"):
         return Cell(read_text(argument), Path(argument).stem)
-    if argument not in zoo:
-        near = get_close_matches(argument, zoo, 1)
-        raise CellError(f"The zoo has no `{argument}`.", remedy=(f"Did you mean `{near[0]}`? " if near else "")
-                        + "It has: " + ", ".join(zoo) + ". A file is named *.cell.")
-    return zoo[argument]
+    return zoo.named(argument)
 
 
 def described(cell: Cell) -> str:

@@ -19,7 +19,6 @@ from .bind import bind
 from .check import Report, check_gradients
 from .compile.program import Program, fastest
 from .derivation import Derivation
-from .derivation.compare import Comparison
 from .derivation.grade import Grade, grade
 from .elaborate import elaborate
 from .equations import Equation, System
@@ -480,25 +479,6 @@ class Cell:
 
     def __reduce__(self):
         return _rebuilt, (self.text, self.name, self._called, self._rules, self._shown)
-
-
-def compare(first: Cell, second: Cell) -> Comparison:
-    """What differs between two cells, forward and backward, as equations matched by their names.
-
-    >>> rnn = Cell("h[t] = tanh(U @ h[t-1] + x[t])", name="rnn")
-    >>> print(compare(rnn, Cell("h[t] = tanh(U @ h[t-1])", name="free")))
-    Forward
-    -------
-    rnn   a_h[t] = U h[t-1] + x[t]
-    free  a_h[t] = U h[t-1]
-    <BLANKLINE>
-    Backward
-    --------
-    rnn   dx[t] = da_h[t]
-    free  -
-    <BLANKLINE>
-    """
-    return Comparison(first.derivation(), second.derivation())
 
 
 def _reduced(system: System):

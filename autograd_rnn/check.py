@@ -18,7 +18,7 @@ from .backpropagate import adjoint_of, backpropagate, cotangent
 from .bind import Bound, bind
 from .equations import System
 from .evaluate import evaluate
-from .graph import Node, node
+from .graph import Node, node, topological
 from .shapes import carry_over
 from .tape import Tape
 from .trace import inner
@@ -141,7 +141,7 @@ class _Problem:
     def __init__(self, cell, params, cotangents, loss, given):
         bound = bind(cell.system, params, *_inputs(given))
         if bound.given.dtype == np.float32:
-            bound = in_dtype(bound, np.float64)
+            bound = replace(bound, given=in_dtype(bound.given, np.float64))
         self.bound, self.system, self.given = bound, bound.system, bound.given
         self.cotangents, self.loss = cotangents, loss
         self.outputs = tuple(cotangents) if cotangents is not None else (loss,)
@@ -196,7 +196,7 @@ class _Problem:
             error = float(np.max(np.abs(found[s.name][s.at] - self.exact[s.name][s.at]))) / size if size else np.inf
             if not error <= TOLERANCE and self.given.dtype != np.longdouble:
                 if long_exact is None:
-                    bound = in_dtype(self.bound, np.longdouble)
+                    bound = replace(self.bound, given=in_dtype(self.bound.given, np.longdouble))
                     long_exact, long_found = self.complex_step(bound.given), differentiate(bound)
                 difference = np.abs(long_found[s.name][s.at] - long_exact[s.name][s.at])
                 long_error = float(np.max(difference) / max(size, TINY))
@@ -288,21 +288,33 @@ class _Problem:
         return total / STEP
 
 
-def in_dtype(bound: Bound, dtype) -> Bound:
+def in_dtype(given: Given, dtype) -> Given:
     """The same run in another precision."""
     cast = lambda v: v if v.dtype.kind in "iu" else v.astype(dtype)
-    given = replace(bound.given, values={n: cast(v) for n, v in bound.given.values.items()},
-                    ends={k: cast(v) for k, v in bound.given.ends.items()}, dtype=np.dtype(dtype))
-    return replace(bound, given=given)
+    return replace(given, values={n: cast(v) for n, v in given.values.items()},
+                   ends={k: cast(v) for k, v in given.ends.items()}, dtype=np.dtype(dtype))
 
 
-def magnitude(n: Node) -> Node:
+# Linear in every operand whose values they use; div and where are so beside their divisor and their condition.
+LINEAR = (P.add, P.sum, P.like, P.transpose, P.concat, P.split, P.slice, P.unslice, P.cumsum, P.cumsum_right, P.diag,
+          P.diagonal)
+
+
+def magnitude(root: Node) -> Node:
     """An expression with the absolute values of its terms: |a b'| + |c| for a b' - c."""
-    if n.op is P.neg:
-        return magnitude(n.args[0])
-    if n.op in (P.add, P.sum, P.like, P.transpose):
-        return node(n.op, *(magnitude(a) if k not in n.op.shape_only else a for k, a in enumerate(n.args)),
-                    params=n.params)
-    if n.op in (P.outer, P.matmul, P.mul):
-        return node(n.op, *map(magnitude, n.args))
-    return node(P.abs, n)
+    size: dict[Node, Node] = {}
+    for n in topological([root]):
+        if n.op is P.neg:
+            size[n] = size[n.args[0]]
+        elif n.op in LINEAR:
+            size[n] = node(n.op, *(a if k in n.op.shape_only else size[a] for k, a in enumerate(n.args)),
+                           params=n.params)
+        elif n.op in (P.outer, P.matmul, P.mul):
+            size[n] = node(n.op, *(size[a] for a in n.args))
+        elif n.op is P.div:
+            size[n] = node(P.div, size[n.args[0]], node(P.abs, n.args[1]))
+        elif n.op is P.where:
+            size[n] = node(P.where, n.args[0], size[n.args[1]], size[n.args[2]])
+        else:
+            size[n] = node(P.abs, n)
+    return size[root]

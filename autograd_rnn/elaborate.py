@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain, count
 
@@ -207,7 +208,7 @@ class Elaboration:
         self.equations.append(eq)
 
     def finish(self) -> System:
-        equations = self.delays()
+        equations = delays(self.equations, self.axes)
         for d in self.declarations.values():
             if d.name not in self.axes and not any(d.name in (e.shape or ()) for e in self.declarations.values()):
                 raise d.line.error(f"`{d.name}` is declared but never used.", 0, "Remove the line, or use the name.")
@@ -237,38 +238,39 @@ class Elaboration:
             raise eq.line.error(f"`{op}` reads its class at a shifted position, where there may be none.", None,
                                 "Read the class at its own step, and shift the inputs instead.")
 
-    def delays(self) -> list[Equation]:
-        """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1]."""
-        copies: dict[tuple[str, str, int], Equation] = {}
-        equations = []
-        for eq in self.equations:
-            def change(name, at, eq=eq):
-                for k, p in enumerate(at):
-                    if p.base == "i" and abs(p.offset) > 1:
-                        step = 1 if p.offset > 0 else -1
-                        word = "lead" if step > 0 else "lag"
-                        base = tuple(Position(i) for i in self.axes[name])
-                        source = name
-                        for far in range(1, abs(p.offset)):
-                            key = (name, p.index, far * step)
-                            if key not in copies:
-                                stem = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
-                                free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
-                                copy = next(c for c in free if c not in self.axes)
-                                self.axes[copy] = self.axes[name]
-                                copies[key] = Equation(copy, base, read(source, (
-                                    *base[:k], p._replace(offset=step), *base[k + 1:])), eq.line)
-                            source = copies[key].name
-                        return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
-                return read(name, at)
 
-            for n in topological([eq.value]):
-                if n.op.name == "onehot" and n.args[0].op is READ and any(
-                        p.base == "i" and abs(p.offset) > 1 for p in n.args[0].params[1]):
-                    raise eq.line.error("A class is read at most one step away.", None,
-                                        "Give the shifted class as data.")
-            equations.append(replace(eq, value=renamed(eq.value, change)))
-        return [*copies.values(), *equations]
+def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]]) -> list[Equation]:
+    """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1], whose axes join `axes`."""
+    copies: dict[tuple[str, str, int], Equation] = {}
+    found = []
+    for eq in equations:
+        def change(name, at, eq=eq):
+            for k, p in enumerate(at):
+                if p.base == "i" and abs(p.offset) > 1:
+                    step = 1 if p.offset > 0 else -1
+                    word = "lead" if step > 0 else "lag"
+                    base = tuple(Position(i) for i in axes[name])
+                    source = name
+                    for far in range(1, abs(p.offset)):
+                        key = (name, p.index, far * step)
+                        if key not in copies:
+                            stem = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
+                            free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
+                            copy = next(c for c in free if c not in axes)
+                            axes[copy] = axes[name]
+                            copies[key] = Equation(copy, base, read(source, (
+                                *base[:k], p._replace(offset=step), *base[k + 1:])), eq.line)
+                        source = copies[key].name
+                    return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
+            return read(name, at)
+
+        for n in topological([eq.value]):
+            if n.op.name == "onehot" and n.args[0].op is READ and any(
+                    p.base == "i" and abs(p.offset) > 1 for p in n.args[0].params[1]):
+                raise eq.line.error("A class is read at most one step away.", None,
+                                    "Give the shifted class as data.")
+        found.append(replace(eq, value=renamed(eq.value, change)))
+    return [*copies.values(), *found]
 
 
 def delay_copies(system: System) -> tuple[str, ...]:

@@ -132,13 +132,31 @@ def reach(eq: Equation, n: Node) -> dict[str, int | str] | None:
 
 def schedule(system: System) -> tuple[Node | Equation | Loop, ...]:
     """Operations and loops in an order in which everything is ready when it is read."""
+    steps, stuck = _ordered(system)
+    for component, edges in stuck:
+        names = _cycle(component, edges)
+        fact = f"These equations wait for each other: {_path(names)}."
+        remedy = "Every way around must step back (or forward) along one index: read one of them at `[t-1]`."
+        raise names[0].line.error(fact, 0, remedy) if names[0].line else CellError(fact, remedy=remedy)
+    return steps
+
+
+def waiting(system: System) -> list[tuple[tuple[Equation, ...], str]]:
+    """Equations that wait for each other, so that no order runs through them, with a way round: a -> b -> a."""
+    return [(tuple(v for v in component if isinstance(v, Equation)), _path(_cycle(component, edges)))
+            for component, edges in _ordered(system)[1]]
+
+
+def _ordered(system: System) -> tuple[tuple, list[tuple[list, list]]]:
+    """The steps, and the components with their edges that no index carries."""
     graph = dependence_graph(system)
     rank = {v: k for k, v in enumerate(graph)}
     edges = [(a, b, d) for a, b, d in graph.edges(data="distance")]
-    return _order(system, list(graph), edges, rank)
+    stuck: list[tuple[list, list]] = []
+    return _order(system, list(graph), edges, rank, stuck), stuck
 
 
-def _order(system, vertices, edges, rank) -> tuple:
+def _order(system, vertices, edges, rank, stuck) -> tuple:
     import networkx
 
     graph = networkx.DiGraph()
@@ -158,28 +176,33 @@ def _order(system, vertices, edges, rank) -> tuple:
         if c not in inner:
             steps.extend(component)
             continue
-        index, sign = _loop_index(system, component, inner[c])
+        way = _loop_index(system, inner[c])
+        if way is None:
+            stuck.append((component, inner[c]))
+            continue
+        index, sign = way
         left = [(a, b, d) for a, b, d in inner[c] if d[index] == 0]
-        steps.append(Loop(index, sign, _order(system, component, left, rank)))
+        steps.append(Loop(index, sign, _order(system, component, left, rank, stuck)))
     return tuple(steps)
 
 
-def _loop_index(system, component, edges) -> tuple[str, int]:
+def _loop_index(system, edges) -> tuple[str, int] | None:
     """An index along which all of a component's distances point one way: data indices before model indices."""
     for i in sorted(system.indices, key=lambda i: i in system.model):
         distances = {d.get(i, ALL) for _, _, d in edges}
         if ALL not in distances and distances != {0} and (max(distances) <= 0 or min(distances) >= 0):
             return i, 1 if min(distances) < 0 else -1
-    raise _cycle_error(component, edges)
+    return None
 
 
-def _cycle_error(component, edges) -> CellError:
+def _cycle(component, edges) -> list[Equation]:
+    """The equations of one cycle, or of the component where a cycle has none."""
     import networkx
 
     cycle = [a for a, _ in networkx.find_cycle(networkx.DiGraph([(a, b) for a, b, _ in edges]))]
-    names = [v for v in cycle if isinstance(v, Equation)] or [v for v in component if isinstance(v, Equation)]
+    return [v for v in cycle if isinstance(v, Equation)] or [v for v in component if isinstance(v, Equation)]
+
+
+def _path(names: list[Equation]) -> str:
     shown = [str(v) for v in names[:8]] + ["..."] * (len(names) > 8)
-    path = " -> ".join([*shown, str(names[0])])
-    fact = f"These equations wait for each other: {path}."
-    remedy = "Every way around must step back (or forward) along one index: read one of them at `[t-1]`."
-    return names[0].line.error(fact, 0, remedy) if names[0].line else CellError(fact, remedy=remedy)
+    return " -> ".join([*shown, str(names[0])])

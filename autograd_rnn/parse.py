@@ -11,6 +11,7 @@ import keyword
 import operator
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .errors import CellError
@@ -94,14 +95,18 @@ class Parsed:
 
 def parse(text: str) -> Parsed:
     """The lines of a cell's text, in the author's order."""
-    if not isinstance(text, str):
-        raise CellError(f"A cell's text is a string, not {type(text).__name__}.")
-    if len(text) > LONGEST_TEXT:
-        raise CellError(f"The text has {len(text)} characters; a cell has at most {LONGEST_TEXT}.")
+    found = parsed(source_lines(text))
+    if not found.definitions:
+        raise CellError("The text defines nothing.", remedy="Write at least one line, like `h[t] = tanh(W @ x[t])`.")
+    return found
+
+
+def parsed(lines: Iterable[Line]) -> Parsed:
+    """What these lines define and declare."""
     definitions: list[Definition] = []
     declarations: dict[str, Declaration] = {}
     functions: dict[str, Function] = {}
-    for line in _lines(text):
+    for line in lines:
         statement = line.source.split("#", 1)[0]
         if not statement.strip():
             continue
@@ -130,13 +135,15 @@ def parse(text: str) -> Parsed:
                 raise line.error("The left side of `=` must be a name, like `h[t]` or `c`.", t,
                                  "Write `name[...] = expression`.")
         definitions.append(Definition(targets, body, line))
-    if not definitions:
-        raise CellError("The text defines nothing.", remedy="Write at least one line, like `h[t] = tanh(W @ x[t])`.")
     return Parsed(tuple(definitions), declarations, functions)
 
 
-def _lines(text: str):
+def source_lines(text: str) -> Iterator[Line]:
     """Lines of the text; one with open brackets goes on on the next."""
+    if not isinstance(text, str):
+        raise CellError(f"A cell's text is a string, not {type(text).__name__}.")
+    if len(text) > LONGEST_TEXT:
+        raise CellError(f"The text has {len(text)} characters; a cell has at most {LONGEST_TEXT}.")
     pending, number, depth = "", 0, 0
     for k, raw in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         raw = raw.replace("\t", " ").rstrip()

@@ -147,7 +147,9 @@ class _Inference:
         rest: tuple[Dim, ...] | None = None
         pairs = [*zip(operands, shapes), (result, out)]
         for token, shape in pairs:  # the optional trailing dimensions of `...`, once one bearer is known
-            if "..." in token and shape is not None and shape.known is not None:
+            if "..." in token and shape is None:
+                self.fail(f"A number stands{what} where a vector or a matrix belongs.", "Spread it with `like(a, b)`.")
+            if "..." in token and shape.known is not None:
                 lead = len(token.strip("()").split()) - 1
                 if len(shape.known) < lead:
                     self.fail(f"{describe(shape.known).capitalize()} stands{what} where a vector or a matrix belongs.",
@@ -223,7 +225,7 @@ class _Inference:
         """Parts add up along their first dimension; parts of a matrix share their second."""
         sizes, width = [], (Dim(self.site),) if n.op.name.endswith("rows") else ()
         for s in (*shapes, out):
-            if s is None and n.op.name == "concat":
+            if s is None:
                 self.fail(f"A bare number stands{what} where a vector belongs.", "Spread it with `like(a, b)`.")
             if s.rank not in (None, 1 + len(width)):
                 self.fail(f"{describe(s.known).capitalize()} stands{what} where a vector belongs.",
@@ -235,6 +237,12 @@ class _Inference:
         elif n.op.name in ("split", "split_rows"):
             self.sums.append((sizes[0], tuple(sizes[1:-1]), self.site))
             self.same_dim(sizes[-1], sizes[n.params[0]], what)
+        elif n.op.name == "unslice":
+            part, whole, out_size = sizes
+            start, stop = n.params
+            self.least.append((whole, stop, self.site))
+            self.same_dim(part, Dim(self.site, stop - start), what)
+            self.same_dim(whole, out_size, what)
         else:
             start, stop = n.params
             self.least.append((sizes[0], stop, self.site))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from .errors import CellError
-from .parse import _lines, parse
+from .parse import parse, source_lines
 
 _TARGET = "x"  # a left side for an expression that is parsed alone
 
@@ -46,7 +46,7 @@ def substitute(text: str, changes: Mapping[str, str | float]) -> str:
     statements = {d.line.number: d for d in (*parsed.definitions, *parsed.declarations.values(),
                                              *parsed.functions.values())}
     lines = []
-    for line in _lines(text):
+    for line in source_lines(text):
         d = statements.get(line.number)
         if line.number in bodies:
             target, body = bodies[line.number]

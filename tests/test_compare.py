@@ -7,7 +7,7 @@ import systems
 from test_printing import balanced
 
 import autograd_rnn as ar
-from autograd_rnn import Cell, zoo
+from autograd_rnn import Cell, CellError, zoo
 
 PAIRS = [("lstm", "lstm_coupled"), ("lstm", "lstm_peephole"), ("gru", "gru_reset_after"), ("rnn", "gru"),
          ("vanilla", "charlm"), ("two_layers", "depth_gated"), ("grid_tied", "grid_untied"), ("bahdanau", "xu"),
@@ -50,6 +50,18 @@ def test_a_cell_and_itself_are_the_same(name):
     assert found.same and found.forward == found.backward == ()
     assert found.text() == "Forward\n-------\nthe same\n\nBackward\n--------\nthe same\n"
     assert found.latex() == "the same" and found._repr_html_() == "<p>the same</p>"
+
+
+def test_cells_of_the_zoo_go_by_their_names():
+    assert ar.compare("lstm", zoo["lstm_coupled"]).text() == ar.compare(zoo["lstm"], "lstm_coupled").text()
+
+
+@pytest.mark.parametrize(("other", "fact"), [("lstn", "Did you mean `lstm`"), ("h[t] = x[t]", "The zoo has no"),
+                                             (7, "not int"), (None, "not NoneType")])
+def test_what_is_no_cell_is_refused(other, fact):
+    with pytest.raises(CellError) as e:
+        ar.compare(zoo["rnn"], other)
+    assert fact in str(e.value)
 
 
 def test_what_only_the_loss_changes_is_backward():

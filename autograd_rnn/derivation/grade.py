@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
-from ..elaborate import Elaboration, delay_copies
+from ..elaborate import Elaboration, delay_copies, delays
 from ..equations import Equation, System
 from ..errors import CellError
-from ..graph import READ, Node, const, read, topological
-from ..parse import Line, Parsed, parse
+from ..graph import CONST, READ, Node, const, read, topological
+from ..order import waiting
+from ..parse import Line, Parsed, parse, parsed, source_lines
 from ..printing.text import expression, system_text
 from ..reader import Reader
 from .differ import differences
@@ -39,7 +40,11 @@ MOST_LINES = 500
 
 @dataclass(frozen=True)
 class Judged:
-    """A line of the homework: "right", "own name", "transpose", "time index", "shape" or "wrong", and what it lacks."""
+    """A line of the homework, its verdict and what it lacks.
+
+    "right"; "own name", a name of her own; "transpose", "time index", "shape" or "wrong"; "circular" where the line
+    waits for itself; "not judged" where the truth is zero by cancellation, as the line is; "unreadable".
+    """
 
     text: str
     number: int
@@ -84,43 +89,70 @@ class Grade:
         for line in self.lines:
             notes = "".join(f"<br>{escape(note)}" for note in line.notes)
             colour = ";color:#2a7a2a" if line.ok else ";color:#b02020"
-            said = f"<code>{escape(line.text)}</code>{notes}"
+            said = f'<code>{escape(line.text)}</code><span style="font-family:monospace;white-space:pre">{notes}</span>'
             rows.append(cell(line.number) + cell(line.verdict, colour) + cell(said))
         rows += [cell("") + cell(what) + cell(escape(names)) for what, names in self._ends()]
         return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
 def grade(d: Derivation, text: str) -> Grade:
-    """The lines of `text` judged against the derivation. A text that cannot be read raises CellError, with its line."""
-    home = _Homework(d, text)
-    lines = tuple(home.judged(eq) for eq in home.equations)
-    return Grade(lines, *home.absent())
+    """The lines of `text` judged against the derivation; one that cannot be read says why, and the rest are judged."""
+    lines = {line.number: line for line in source_lines(text) if _stated(line)}
+    if not lines:
+        raise CellError("The homework defines nothing.", remedy="Write at least one line, like `db = sum_t(da[t])`.")
+    if len(lines) > MOST_LINES:
+        raise CellError(f"The homework has more than {MOST_LINES} lines.", remedy="Give fewer.")
+    refused: dict[int, CellError] = {}
+    for line in lines.values():
+        try:
+            _known_names(parsed([line]), d.derived.system)
+        except CellError as error:
+            refused[line.number] = error
+    while True:  # a line that is refused may have said what another is about
+        home, new = _homework(d, {number: line for number, line in lines.items() if number not in refused})
+        refused |= new
+        if home is not None and not new:
+            break
+    found = {line.number: line for line in home.graded()}
+    for number, e in refused.items():
+        found[number] = Judged(_stated(lines[number]), number, "unreadable", tuple(str(e).split("\n")))
+    return Grade(tuple(found[number] for number in lines if number in found), *home.absent())
+
+
+def _homework(d: Derivation, lines: dict[int, Line]) -> tuple[_Homework | None, dict[int, CellError]]:
+    """The homework that these lines are, and the lines that it refuses."""
+    try:
+        home = _Homework(d, parsed(lines.values()))
+    except CellError as e:
+        if e.number not in lines:
+            raise
+        return None, {e.number: e}
+    return home, home.refused
 
 
 class _Homework:
     """Her equations as expressions over the derivation's names and her own."""
 
-    def __init__(self, d: Derivation, text: str):
-        self.d, system, hers = d, d.derived.system, parse(text)
+    def __init__(self, d: Derivation, hers: Parsed):
+        self.d, system = d, d.derived.system
         self.system, self.names = system, frozenset(system.axes)
-        truth = parse(system_text(system))  # says which index each name runs over
-        for declaration in hers.declarations.values():
-            raise declaration.line.error("A homework has equations only.", None, "Remove the declaration.")
-        if len(hers.definitions) > MOST_LINES:
-            raise CellError(f"The homework has more than {MOST_LINES} lines.", remedy="Give fewer.")
-        for line, e in [(q.line, e) for q in hers.definitions for e in (*q.targets, q.expression)]:
-            _known_indices(line, e, system)
+        truth = parse(system_text(system))  # first: it says which index each name runs over
         leaves = {n.op.name: n.op for n in system.nodes if n.args and P.PRIMITIVES.get(n.op.name) is not n.op}
-        self.home = Elaboration(Parsed((*hers.definitions, *truth.definitions), truth.declarations, hers.functions), {},
+        self.home = Elaboration(Parsed((*truth.definitions, *hers.definitions), truth.declarations, hers.functions), {},
                                 leaves)
+        self.refused: dict[int, CellError] = {}
+        sources = {f.line.source: f.line.number for f in hers.functions.values()}
         for q in hers.definitions:
-            self.home.define(self._read(q))
+            try:
+                self.home.define(self._read(q))
+            except CellError as e:
+                self.refused[sources.get(e.line, q.line.number)] = e
         self.equations: list[Equation] = self.home.equations
         self.own = [eq for eq in self.equations if eq.name not in self.names]
         self.copies = frozenset(d.derived.names[name] for name in delay_copies(d.derived.forward)
                                 if name in d.derived.names)
         self.true = {(eq.name, eq.at): value for eq, value in _written_out(d, self.copies)}
-        self.points: dict[tuple[int, bool], Values] = {}
+        self.points: dict[tuple[int, bool, bool], Values] = {}
 
     def _read(self, q) -> Equation:
         """One line of hers; the names on its right are the derivation's, or defined in another line."""
@@ -144,9 +176,20 @@ class _Homework:
                                    f"Did you mean `{near[0]}`?" if near else "Define it in a line of its own.")
         return Equation(name, at, value, q.line)
 
+    def graded(self) -> Iterator[Judged]:
+        """Every line judged by itself; of those that are right, the ones that wait for each other define nothing."""
+        judged = [(eq, self.judged(eq)) for eq in self.equations]
+        axes = dict(self.home.axes)
+        right = System(delays((eq for eq, line in judged if line.ok), axes), axes, self.system.model,
+                       self.system.declarations)
+        circular = {(eq.name, eq.at): way for equations, way in waiting(right) for eq in equations}
+        for eq, line in judged:
+            way = circular.get((eq.name, eq.at)) if line.ok else None
+            yield line if way is None else replace(line, verdict="circular", notes=(f"it waits for itself: {way}",))
+
     def judged(self, eq: Equation) -> Judged:
         assert eq.line is not None
-        text = eq.line.source.split("#", 1)[0].strip()
+        text = _stated(eq.line)
         values = self.values(eq, False)
         told = values.value(eq.value)
         if eq.name not in self.names:
@@ -157,9 +200,10 @@ class _Homework:
             values = self.values(eq, True)  # once more, at other sizes and another length
             told = values.value(eq.value)
             if values.right(eq.value, values.true(eq)):
-                return Judged(text, eq.line.number, "right")
-        true, ours = values.true(eq), self.true.get((eq.name, eq.at), const(0))
-        notes = list(differences(values, eq.value, ours if values.given.batch > 1 else single(ours), self.origin(eq)))
+                return Judged(text, eq.line.number, *self.right(eq, values))
+        true, ours = values.true(eq), self.ours(eq, values)
+        telling = self.values(eq, False, free=True) if self.vanishes(eq, values) else values
+        notes = list(differences(telling, eq.value, ours, self.origin(eq)))
         kinds, said = {kind for kind, _ in notes}, [note for _, note in notes]
         if isinstance(told, CellError):
             said, kinds = said or [_fact(values, told)], kinds or {"shape"}
@@ -170,13 +214,30 @@ class _Homework:
             said.append(_example(values, eq, told, true))
         return Judged(text, eq.line.number, kinds.pop() if len(kinds) == 1 else "wrong", tuple(said))
 
-    def values(self, eq: Equation, other: bool) -> Values:
-        """Points to judge a line at: with a batch where something sums over it, else of one example."""
+    def ours(self, eq: Equation, values: Values) -> Node:
+        """The true right side of a line."""
+        ours = self.true.get((eq.name, eq.at), const(0))
+        return ours if values.given.batch > 1 else single(ours)
+
+    def vanishes(self, eq: Equation, values: Values) -> bool:
+        """Whether the truth is zero by cancellation, so that anything small would pass for it."""
+        return self.ours(eq, values).op is not CONST and values.lost(values.true(eq))
+
+    def right(self, eq: Equation, values: Values) -> tuple[str, tuple[str, ...]]:
+        """The verdict on a line that is as the truth is; where that cancels, it must be so whatever the cotangents."""
+        free = self.values(eq, False, free=True) if self.vanishes(eq, values) else None
+        if free is None or free.same(free.value(eq.value), free.value(self.ours(eq, values))):
+            return "right", ()
+        return "not judged", (f"{eq} is zero in truth, by cancellation, and so is this line: nothing more can be said",)
+
+    def values(self, eq: Equation, other: bool, free: bool = False) -> Values:
+        """Points to judge a line at: of one example, or where something sums over the batch of three, for what is
+        centred over two of them cancels."""
         reads = {n.params[0] for n in topological([eq.value]) if n.op is READ}
         batched = [e.value for e in (eq, *self.d.derived.forward.equations, *(e for e in self.own if e.name in reads))]
-        key = 1 + sums_batch(batched), other
+        key = 1 + 2 * sums_batch(batched), other, free
         if key not in self.points:
-            self.points[key] = Values(self.d, self.home, self.own, *key)
+            self.points[key] = Values(self.d, self.home.axes, self.own, *key)
         return self.points[key]
 
     def origin(self, eq: Equation) -> Callable[[Node], str]:
@@ -218,12 +279,28 @@ class _Homework:
             and (eq.end or eq.name in named("input")))
 
 
-def _known_indices(line: Line, e: ast.expr, system: System) -> None:
+def _stated(line: Line) -> str:
+    """A line without its comment."""
+    return line.source.split("#", 1)[0].strip()
+
+
+def _known_names(hers: Parsed, system: System) -> None:
+    """Equations and functions only, over the cell's indices, its names with the indices that they have."""
+    for declaration in hers.declarations.values():
+        raise declaration.line.error("A homework has equations only.", None, "Remove the declaration.")
     known = {*system.indices, *(i.upper() for i in system.indices)}
-    for s in ast.walk(e):
-        for n in ast.walk(s.slice) if isinstance(s, ast.Subscript) else ():
-            if isinstance(n, ast.Name) and n.id not in known:
-                raise line.error(f"`{n.id}` is no index of this cell.", n, f"Indices: {', '.join(system.indices)}.")
+    for line, e in [(q.line, e) for q in (*hers.definitions, *hers.functions.values())
+                    for e in (*getattr(q, "targets", ()), q.expression)]:
+        for n in ast.walk(e):
+            if not isinstance(n, ast.Subscript):
+                continue
+            for m in ast.walk(n.slice):
+                if isinstance(m, ast.Name) and m.id not in known:
+                    raise line.error(f"`{m.id}` is no index of this cell.", m, f"Indices: {', '.join(system.indices)}.")
+            axes = system.axes.get(n.value.id) if isinstance(n.value, ast.Name) else None
+            if axes is not None and len(axes) != (len(n.slice.elts) if isinstance(n.slice, ast.Tuple) else 1):
+                shown = f"{n.value.id}[{','.join(axes)}]" if axes else n.value.id
+                raise line.error(f"`{n.value.id}` has other indices.", n, f"Write `{shown}`.")
 
 
 def _written_out(d: Derivation, copies: Collection[str]) -> Iterator[tuple[Equation, Node]]:

@@ -104,9 +104,9 @@ class _Recurrence:
         self.steps: list[Step] = []
         self.active = active_nodes((eq.value for eq in equations), differentiable(self.system))
         self.names = frozenset(eq.name for eq in equations)
-        self.reached = tuple(dict.fromkeys(
-            n for n in topological(eq.value for eq in equations) if n.op is READ and n in self.active
-            and n.params[0] in self.names and any(p != Position(p.index) for p in n.params[1])))
+        led = topological((eq.value for eq in equations), lambda n: [a for a in n.args if a in self.active])
+        self.reached = tuple(n for n in led if n.op is READ and n in self.active and n.params[0] in self.names
+                             and any(p != Position(p.index) for p in n.params[1]))
         self.held = holders(self.system)
 
     def build(self) -> Recurrence:

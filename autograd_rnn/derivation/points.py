@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Given
 from ..check import STEP
+from ..elaborate import delays
 from ..equations import BATCH, Equation, System
 from ..errors import CellError
 from ..evaluate import evaluate
@@ -138,7 +139,8 @@ class Bench:
 
     def run(self, given: Given, seed: int) -> dict[str, np.ndarray]:
         """Values by name, along (lane, every index, batch, components); directions are random, times i h."""
-        system = System([*self.system.equations, *self.equations], self.axes, self.system.model, self.declarations)
+        equations = delays([*self.system.equations, *self.equations], self.axes)
+        system = System(equations, self.axes, self.system.model, self.declarations)
         sizes = carry_over(given.sizes, self.system.inferred, system.inferred)
         rng = np.random.default_rng(seed)
         values = dict(given.values)
@@ -148,7 +150,7 @@ class Bench:
             one = (1,) * len(batch) if name in self.shared else batch
             moved = rng.normal(size=(*lead, *one, *comps)) * (1j * STEP)
             values[name] = np.broadcast_to(moved, (*lead, *batch, *comps))
-        run = replace(given, values=values, sizes=sizes, dtype=np.dtype(complex))
+        run = replace(given, values=values, sizes=sizes, dtype=np.result_type(given.dtype, np.complex64))
         wanted = [eq.name for eq in self.equations] + self.directions
         stores = evaluate(system, run, wanted)
         return {n: _aligned(system, n, stores[n], n in self.shared) for n in wanted}
@@ -166,3 +168,10 @@ def _aligned(system: System, name: str, store: np.ndarray, shared: bool) -> np.n
         if i not in axes:
             array = np.expand_dims(array, 1 + k)
     return array
+
+
+def unmet(told: np.ndarray, indices: int) -> np.ndarray:
+    """Where a zero from outside met no number: at the ends of a sequence, in an array along (lane, indices, ...)."""
+    found = ~np.isfinite(told)
+    found[(slice(None), *(slice(1, -1) if n > 2 else slice(None) for n in told.shape[1:1 + indices]))] = False
+    return found

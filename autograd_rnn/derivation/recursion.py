@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import primitives as P
+from ..adjoint import replaced
 from ..arrays import Given, bordered_shape
-from ..check import STEP
+from ..check import STEP, TOLERANCE, in_dtype, magnitude
 from ..equations import BATCH, System
 from ..evaluate import evaluate
-from ..graph import Position, extent_name, node, read
+from ..graph import Node, Position, extent_name, node, read
 from ..parse import Declaration, Line
 from ..printing.components import Symbols, symbol_name
 from ..shapes import carry_over
@@ -28,16 +29,22 @@ if TYPE_CHECKING:
     from . import Derivation
 
 
-def prove_recursion(d: Derivation, seed: int) -> Iterator[tuple[str, float]]:
+DIGITS = 25  # of SymPy's numbers, where a double's do not do
+
+
+def prove_recursion(d: Derivation, seed: int, dtype: type = np.float64) -> Iterator[tuple[str, float]]:
     """(equation, error) for each SymPy equation of the final recursion, the complex step's gradients on both sides.
 
-    Left out are equations with functions that SymPy has none for: their steps are proved, without SymPy.
+    Left out are equations with functions that SymPy has none for: their steps are proved, without SymPy. A gradient
+    whose contributions cancel is judged against the sum of their absolute values.
     """
     from sympy.core.function import AppliedUndef
 
     forward = d.derived.forward
-    given = drawn(forward, seed, size=3, batch=1 + d.joined)
-    found = _Values(d, given, true_cotangents(d, given, seed))
+    given = in_dtype(drawn(forward, seed, size=3, batch=1 + 2 * d.joined), dtype)
+    seeds = _seeds(d, given, seed)
+    found = _Values(d, given, true_cotangents(d, given, seeds))
+    sizes: dict[str, float] = {}
     equations = d.sympy("elementwise")
     for eq in d.recursion:
         key = str(eq) if eq.end else eq.name
@@ -58,31 +65,54 @@ def prove_recursion(d: Derivation, seed: int) -> Iterator[tuple[str, float]]:
                 gap, largest = max(gap, abs(told - true)), max(largest, found.number(right, here, True))
             elif isfinite(true) and not edge:  # at the edge, a zero from outside may meet no number
                 gap = inf
-        yield key, gap / largest if largest else gap
+        if gap > TOLERANCE * largest:
+            sizes = sizes or _sizes(d, given, seeds)
+            largest = max(largest, sizes[eq.name])
+        yield key, float(gap / largest if largest else gap)
 
 
-def true_cotangents(d: Derivation, given: Given, seed: int) -> dict[str, np.ndarray]:
+def _seeds(d: Derivation, given: Given, seed: int) -> dict[str, np.ndarray]:
+    """A cotangent for each output, from outside: 1 for a loss."""
+    rng, forward = np.random.default_rng(seed), d.derived.forward
+    inside = {n: (slice(1, -1),) * len(forward.axes[n]) for n in d.outputs}
+    return {n: rng.normal(size=bordered_shape(forward, n, given))[inside[n]] if d.derived.seeds else np.ones(())
+            for n in d.outputs}
+
+
+def _sizes(d: Derivation, given: Given, seeds: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The largest entry of each gradient, with the absolute values of all that adds up to it in its place."""
+    derived, forward = d.derived, set(d.derived.forward.equations)
+    equations = [eq if eq in forward else replace(eq, value=magnitude(eq.value)) for eq in derived.system.equations]
+    system = System(equations, derived.system.axes, derived.system.model, derived.system.declarations)
+    values = {**given.values, **{outside: np.abs(seeds[n]) for n, outside in derived.seeds.items()}}
+    sizes = carry_over(given.sizes, derived.forward.inferred, system.inferred)
+    names = {eq.name for eq in equations if eq not in forward}
+    stores = evaluate(system, replace(given, values=values, sizes=sizes), names)
+    return {name: float(np.max(store)) for name, store in stores.items()}
+
+
+def true_cotangents(d: Derivation, given: Given, seeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every variable's gradient by the complex step, as bordered arrays: each equation's value is moved in each entry.
 
-    Cotangents from outside are drawn, and come along under their own names.
+    Cotangents from outside, the seeds, come along under their own names.
     """
-    forward, names = d.derived.forward, d.derived.names
-    system, moves = _movable(forward)
+    forward, names = d.derived.forward, dict(d.derived.names)
+    carries = {eq.name: d.derived.carries[eq.name] for eq in d.recursion if eq.name in d.derived.carries}
+    names |= {carry: carry for carry in carries}  # what a step sends is the gradient of what it reads
+    system, moves = _movable(forward, carries)
     sizes = carry_over(given.sizes, forward.inferred, system.inferred)
     printed = replace(given, sizes=carry_over(given.sizes, forward.inferred, d.printed.inferred))
 
     def zeros(name: str) -> np.ndarray:
         comps = tuple(s if isinstance(s, int) else sizes[s] for s in system.shapes[name])
         axes = tuple(given.extents[i] for i in system.axes[name])
-        return np.zeros(axes + (given.batch,) * (name in system.per_example) + comps)
+        return np.zeros(axes + (given.batch,) * (name in system.per_example) + comps, given.dtype)
 
-    rng = np.random.default_rng(seed)
-    seeds = {n: rng.normal(size=zeros(n).shape) if d.derived.seeds else np.ones(()) for n in d.outputs}
     point = replace(given, values={**given.values, **{b: zeros(b) for b in moves.values()}}, sizes=sizes)
     places: dict[tuple[str, tuple[Position, ...]], Any] = dict(moves)
     places |= {(n, tuple(map(Position, forward.axes[n]))): n for n in forward.having("parameter", "input")}
     places |= dict.fromkeys(given.ends)  # moved where they are
-    found = {adj: np.zeros(bordered_shape(d.printed, adj, printed)) for adj in names.values()}
+    found = {adj: np.zeros(bordered_shape(d.printed, adj, printed), given.dtype) for adj in names.values()}
     for (name, at), target in places.items():
         if name not in names:
             continue
@@ -97,16 +127,25 @@ def true_cotangents(d: Derivation, given: Given, seed: int) -> dict[str, np.ndar
     return found
 
 
-def _movable(forward: System) -> tuple[System, dict[tuple[str, tuple[Position, ...]], str]]:
-    """The system with an input added to every equation's value, and the inputs' names."""
-    axes, declarations, equations, moves = dict(forward.axes), dict(forward.declarations), [], {}
-    for eq in forward.equations:
-        move = f"#{len(axes)}"
-        axes[move] = eq.free
-        if eq.name in forward.per_example:
-            declarations[move] = Declaration(move, "input", None, None, Line("", 0))
-        moves[eq.name, eq.at] = move
-        equations.append(replace(eq, value=node(P.add, eq.value, read(move, tuple(map(Position, eq.free))))))
+def _movable(forward: System, carries: Mapping[str, Node]
+             ) -> tuple[System, dict[tuple[str, tuple[Position, ...]], str]]:
+    """The system with an input added to every equation's value, and to what each carry sends back to; their names."""
+    axes, declarations, moves = dict(forward.axes), dict(forward.declarations), {}
+
+    def move(key: str, at: tuple[Position, ...], name: str, free: tuple[str, ...]) -> Node:
+        moves[key, at] = word = f"#{len(axes)}"
+        axes[word] = free
+        kind = "input" if name in forward.per_example else "parameter"
+        shape = None if forward.shapes[name] else ()  # beside literals alone nothing else would say it
+        declarations[word] = Declaration(word, kind, shape, None, Line("", 0))
+        return read(word, tuple(map(Position, free)))
+
+    sent = {}
+    for carry, n in carries.items():
+        free = tuple(p.index for p in n.params[1] if p.base == "i")
+        sent[n] = node(P.add, n, move(carry, tuple(map(Position, free)), n.params[0], free))
+    equations = [replace(eq, value=node(P.add, replaced(eq.value, sent), move(eq.name, eq.at, eq.name, eq.free)))
+                 for eq in forward.equations]
     return System(equations, axes, forward.model, declarations), moves
 
 
@@ -115,16 +154,17 @@ def _gradient(system: System, point: Given, seeds: Mapping[str, np.ndarray], tar
     base = point.ends[end] if target is None else point.values[target]
     count = base.size
     lanes = {id(v): np.broadcast_to(v, (count, *v.shape)) for v in (*point.values.values(), *point.ends.values())}
-    moved = np.broadcast_to(base, (count, *base.shape)).astype(complex)
+    dtype = np.result_type(point.dtype, np.complex64)
+    moved = np.broadcast_to(base, (count, *base.shape)).astype(dtype)
     moved.reshape(count, count)[np.diag_indices(count)] += 1j * STEP
-    run = replace(point, values={n: lanes[id(v)] for n, v in point.values.items()}, dtype=np.dtype(complex),
+    run = replace(point, values={n: lanes[id(v)] for n, v in point.values.items()}, dtype=dtype,
                   ends={k: lanes[id(v)] for k, v in point.ends.items()}, lanes=count)
     if target is None:
         run.ends[end] = moved
     else:
         run.values[target] = moved
     stores = evaluate(system, run, seeds)
-    total = np.zeros(count)
+    total = np.zeros(count, point.dtype)
     for name, seed in seeds.items():
         inner = stores[name][(slice(None), *(slice(1, -1),) * len(system.axes[name]))].imag / STEP
         total += (inner * seed).reshape(count, -1).sum(axis=1)
@@ -136,7 +176,10 @@ class _Values:
 
     def __init__(self, d: Derivation, given: Given, cotangents: dict[str, np.ndarray]):
         self.system, self.given = d.printed, given
+        self.real: Any = float if given.dtype == np.float64 else given.dtype.type
         self.arrays = {**evaluate(d.derived.forward, given), **cotangents}
+        self.letters: dict[Any, tuple] = {}
+        self.known: dict[tuple, float] = {}
         self.symbols = {symbol_name(n): n for n in self.system.axes}
         sizes = carry_over(given.sizes, d.derived.forward.inferred, d.final_system.inferred)
         symbols = Symbols(d.final_system)
@@ -151,21 +194,34 @@ class _Values:
             place = (*place[:axes], example, *place[axes:])
         where = (*place[:axes], *(k - 1 for k in place[axes:]))
         inside = all(0 <= k < n for k, n in zip(where, array.shape))
-        return float(array[where]) if inside else 0.0
+        return self.real(array[where]) if inside else 0.0
+
+    def read(self, e) -> float:
+        """A SymPy number in the precision of the arrays."""
+        return float(e) if self.real is float else self.real(str(e.evalf(DIGITS)))
 
     def number(self, e, here: dict, size: bool = False) -> float:
         """A SymPy expression as a number, or the `size` of its terms, for the letters and the example `here`.
 
-        Nothing is compiled: names are looked up.
+        Nothing is compiled: names are looked up, and what sums within sums ask for again is remembered.
         """
+        if e in here:
+            return here[e]
+        if e not in self.letters:
+            self.letters[e] = tuple(e.free_symbols)
+        key = (e, size, here[self.example], *map(here.get, self.letters[e]))
+        if key not in self.known:
+            self.known[key] = self.worked_out(e, here, size)
+        return self.known[key]
+
+    def worked_out(self, e, here: dict, size: bool) -> float:
+        """The same, from the numbers of its operands."""
         import sympy
 
         if size and not isinstance(e, sympy.Add | sympy.Mul | sympy.Sum):
             return abs(self.number(e, here))
-        if e in here:
-            return here[e]
         if e.is_Number or (e.is_Boolean and not e.args):
-            return float(bool(e) if e.is_Boolean else e)
+            return float(bool(e)) if e.is_Boolean else self.read(e)
         if isinstance(e, sympy.Symbol):
             name = self.symbols.get(e.name)  # a letter whose sum SymPy moved a case out of has no value
             return self.scalars.get(e.name, nan) if name is None else self.at(name, (), here[self.example])
@@ -189,7 +245,7 @@ class _Values:
             return all(args) if isinstance(e, sympy.And) else any(args)
         if isinstance(e, sympy.KroneckerDelta):
             return float(args[0] == args[1])
-        value = e.func(*map(sympy.Float, args))
+        value = e.func(*(sympy.Float(str(a), DIGITS) if self.real is not float else sympy.Float(a) for a in args))
         if value.is_Boolean:
             return float(bool(value))
-        return float(value) if value.is_real else nan
+        return self.read(value) if value.is_real else nan

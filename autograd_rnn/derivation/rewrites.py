@@ -159,4 +159,6 @@ def textbook(equations: Iterable[Equation], carries: Iterable[str], held: Mappin
     kept = [eq for eq in gated if eq.name not in carries]
     names = {eq.name for eq in gated}
     ends = {(eq.name, p) for eq in gated for p in eq.at if p.base != "i"}
-    return [step("shift", eq, shifted(eq.value, by_name, names, ends)) for eq in kept], gated, steps
+    final = [step("shift", eq, shifted(eq.value, by_name, names, ends)) for eq in kept]
+    stay = {n.params[0] for n in topological(eq.value for eq in final) if n.op is READ}  # they cannot be written out
+    return [*final, *(eq for name, eq in by_name.items() if name in stay)], gated, steps

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arrays import Given
-from ..elaborate import Elaboration, delay_copies
+from ..elaborate import delay_copies, delays
 from ..equations import Equation, System, free_indices
 from ..errors import CellError
 from ..evaluate import evaluate
 from ..graph import READ, Node, Position, topological
 from ..parse import Declaration, Line
-from ..shapes import solve
-from .points import drawn, open_ends
+from ..shapes import carry_over, solve
+from .points import drawn, open_ends, unmet
 
 if TYPE_CHECKING:
     from . import Derivation
@@ -36,10 +35,14 @@ Value = np.ndarray | CellError  # along (lane, every index, batch, components), 
 
 
 class Values:
-    """Values at points of one size and length; `own` are equations of further names that expressions may read."""
+    """Values at points of one size and length; `own` are equations of further names that expressions may read.
 
-    def __init__(self, d: Derivation, home: Elaboration, own: list[Equation], batch: int, other: bool = False):
-        self.system, self.home, self.own = d.derived.system, home, own
+    free: cotangents are drawn, each by itself, and only what steps send to each other follows from them.
+    """
+
+    def __init__(self, d: Derivation, axes: dict[str, tuple[str, ...]], own: list[Equation], batch: int,
+                 other: bool = False, free: bool = False):
+        self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
         given = drawn(system, batch, OTHER if other else None, batch, POINTS)
         for name, at in open_ends(system):  # no cotangent comes from outside; h[-1] is zero where h[t-2] is read
@@ -53,6 +56,23 @@ class Values:
         self.declared = {n: Declaration(n, "input" if n in system.per_example else "parameter", shape(n), None, NOWHERE)
                          for n in system.axes}
         self.known: dict[Node, Value] = {}
+        if free:
+            self.stores = self._freed(d)
+
+    def _freed(self, d: Derivation) -> dict[str, np.ndarray]:
+        """Every name's values where the cotangents are drawn."""
+        sent = {*d.derived.carries, *(d.derived.names.get(name) for name in delay_copies(d.derived.forward))}
+        kept = [eq for eq in self.system.equations if eq.name in d.derived.forward.axes or eq.name in sent]
+        drawn = {name: self.stores[name] for name in self.system.defined - {eq.name for eq in kept}}
+        system = System(kept, self.system.axes, self.system.model, {
+            **self.system.declarations, **{name: self.declared[name] for name in drawn}})
+        rng = np.random.default_rng(self.given.batch)
+        inside = {name: store[(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))]
+                  for name, store in drawn.items()}
+        values = {name: rng.normal(size=v.shape) for name, v in inside.items()}
+        run = replace(self.given, values={**self.given.values, **values},
+                      sizes=carry_over(self.given.sizes, self.system.inferred, system.inferred))
+        return {**self.stores, **evaluate(system, run)}
 
     def value(self, n: Node) -> Value:
         """An expression's values, or the contradiction of shapes in it."""
@@ -79,10 +99,9 @@ class Values:
         free = free_indices(n, frozenset(), self.system.model, {})
         axes = tuple(i for i in self.system.indices if i in free)
         at = tuple(map(Position, axes))
-        home = copy(self.home)
-        home.axes = {**home.axes, MINE: axes}
-        home.equations = [*self.needed(n), Equation(MINE, at, n, NOWHERE)]
-        mine = System(home.delays(), home.axes, self.system.model, self.declared)
+        known = {**self.axes, MINE: axes}
+        mine = System(delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known), known, self.system.model,
+                      self.declared)
         sizes = solve(mine.inferred, {d: self.sizes[a] for d, names in mine.inferred.aliases.items() for a in names
                                       if a in self.sizes})
         if any(isinstance(s, str) and s not in sizes for name in mine.defined for s in mine.shapes[name]):
@@ -134,8 +153,12 @@ class Values:
         """The values of several expressions, put together."""
         values = [self.value(n) for n in nodes]
         fails = [v for v in values if isinstance(v, CellError)]
+        if fails:
+            return fails[0]
+        if len({self.shape(v) for v in values} - {()}) > 1:
+            return CellError("different shapes meet")
         with np.errstate(all="ignore"):
-            return fails[0] if fails else reduce(lambda a, b: operation(*lined(a, b)), values)
+            return reduce(lambda a, b: operation(*lined(a, b)), values)
 
     def same(self, a: Value, b: Value) -> bool:
         """Whether two values agree at every point, to TOLERANCE of the largest entry of b there, but for ROUNDING.
@@ -146,9 +169,7 @@ class Values:
                 self.shape(a) != self.shape(b) and self.shape(a) and self.shape(b)):
             return False
         a, b = np.broadcast_arrays(*lined(a, b))
-        inner = tuple(slice(1, -1) if n > 2 else slice(None) for n in a.shape[1:1 + len(self.system.indices)])
-        excused = ~np.isfinite(a)
-        excused[(slice(None), *inner)] = False
+        excused = unmet(a, len(self.system.indices))
         lanes = np.isfinite(b).reshape(POINTS, -1).all(axis=1)
         with np.errstate(invalid="ignore"):
             gap = np.where(excused, 0, np.abs(a - b)).reshape(POINTS, -1).max(axis=1)
@@ -161,6 +182,10 @@ class Values:
         fits = not isinstance(value, CellError) and (self.shape(value) == self.shape(true) or all(
             m.op is not READ for m in topological([n])))
         return fits and self.same(value, true)
+
+    def lost(self, true: np.ndarray) -> bool:
+        """Whether nothing but rounding is left of these values."""
+        return not np.any(np.abs(true[np.isfinite(true)]) > 1000 * ROUNDING)
 
     def dimension(self, size: int) -> str:
         """A size by the names of what has it."""

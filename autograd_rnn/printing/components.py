@@ -192,7 +192,7 @@ class Components:
         op, over = n.op, option(n) if n.op.fill is not None else None
         if over == BATCH and self.scalar:
             return self.component(n.args[0], comps)
-        if op.sympy is None or (self.scalar and op.name in (*PARTS, "unslice")):
+        if op.sympy is None or (self.scalar and op.name in PARTS):
             return self.unknown(n, comps, over)
         if op.fill is not None:
             here = None if tokens_reduce(n) else self.component(n.args[0], comps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from ..cell import Cell
@@ -42,8 +43,15 @@ class Zoo(Mapping):
 
     def entry(self, name: str) -> Entry:
         if name not in self._entries:
-            raise CellError(f"The zoo has no `{name}`.", remedy="It has: " + ", ".join(self._entries) + ".")
+            near = get_close_matches(name, self._entries, 1)
+            raise CellError(f"The zoo has no `{name[:40]}`.", remedy=(f"Did you mean `{near[0]}`? " if near else "")
+                            + "It has: " + ", ".join(self._entries) + ".")
         return self._entries[name]
+
+    def named(self, name: str) -> Cell:
+        """The cell of this name; where there is none, a CellError says which there are."""
+        self.entry(name)
+        return self[name]
 
     def __getitem__(self, name: str) -> Cell:
         if name not in self._entries:
