@@ -102,6 +102,13 @@ def test_delays_of_several_steps_are_read_as_they_are_written():
     assert "missing: `R.T @ da_h[t+3]`" in wrong.notes[0]
 
 
+def test_what_lies_two_steps_outside_is_no_zero():
+    far = Cell("h[t] = tanh(U @ h[t-1] + x[t])\ny[t] = h[t-1] * x[t-2]")
+    line = "dh[0] = U.T @ da_h[1]"
+    assert [one.verdict for text in (line, f"{line} + dy[1] * x_lag1[0]") for one in far.grade(text).lines] == [
+        "wrong", "right"]
+
+
 def test_names_of_her_own_are_taken_as_she_defines_them():
     grade = ar.zoo["rnn"].grade("""
         bend(v) = 1 - v**2

@@ -45,8 +45,8 @@ class Values:
         self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
         given = drawn(system, batch, OTHER if other else None, batch, POINTS)
-        for name, at in open_ends(system):  # no cotangent comes from outside; h[-1] is zero where h[t-2] is read
-            if name not in d.derived.forward.axes or name in delay_copies(d.derived.forward):
+        for name, at in open_ends(system):  # no cotangent comes from outside
+            if name not in d.derived.forward.axes:
                 given.ends[name, at] = np.zeros_like(given.ends[name, at])
         self.given = _longer(system, given) if other else given
         self.stores = evaluate(system, self.given)
@@ -55,6 +55,8 @@ class Values:
         shape = lambda n: tuple(s if isinstance(s, int) else given.sizes[s] for s in system.shapes[n])
         self.declared = {n: Declaration(n, "input" if n in system.per_example else "parameter", shape(n), None, NOWHERE)
                          for n in system.axes}
+        copies = delay_copies(d.derived.forward)
+        self.copies = {eq.value: eq.name for eq in system.equations if eq.name in copies}
         self.known: dict[Node, Value] = {}
         if free:
             self.stores = self._freed(d)
@@ -100,8 +102,8 @@ class Values:
         axes = tuple(i for i in self.system.indices if i in free)
         at = tuple(map(Position, axes))
         known = {**self.axes, MINE: axes}
-        mine = System(delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known), known, self.system.model,
-                      self.declared)
+        equations = delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known, self.copies)
+        mine = System(equations, known, self.system.model, self.declared)
         sizes = solve(mine.inferred, {d: self.sizes[a] for d, names in mine.inferred.aliases.items() for a in names
                                       if a in self.sizes})
         if any(isinstance(s, str) and s not in sizes for name in mine.defined for s in mine.shapes[name]):
