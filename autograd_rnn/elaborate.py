@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, free_indices, renamed
+from .equations import BATCH, LANE, Equation, System, free_indices, joined, renamed
 from .graph import (
     READ,
     Node,
@@ -259,7 +259,7 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
                     for far in range(1, abs(p.offset)):
                         copied = read(source, (*base[:k], p._replace(offset=step), *base[k + 1:]))
                         if copied not in copies:
-                            stem = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
+                            stem = joined(name, f"{word}{far}" + (f"_{p.index}" if len(at) > 1 else ""))
                             free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
                             copies[copied] = next(c for c in free if c not in axes)
                             axes[copies[copied]] = axes[name]
@@ -283,5 +283,5 @@ def delay_copies(system: System) -> tuple[str, ...]:
     for eq in system.equations:
         if eq.value.op is READ and any(p.base == "i" and p.offset for p in eq.value.params[1]):
             source = re.sub(COPY, "", eq.value.params[0])
-            found += [eq.name] * bool(re.fullmatch(re.escape(source) + COPY, eq.name))
+            found += [eq.name] * bool(re.fullmatch(re.escape(source.rstrip("_")) + COPY, eq.name))
     return tuple(found)

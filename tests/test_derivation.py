@@ -260,8 +260,10 @@ def test_a_hostile_name_injects_nothing(name):
 
 @pytest.mark.parametrize("name", ["exec", "input", "os_system", "lambda_", "E", "I", "N", "S", "pi", "b", "J"])
 def test_names_that_mean_something_elsewhere_are_names(name):
-    derivation = Cell(f"{name}[t] = tanh(W_{name} @ {name}[t-1] + x[t])").derivation()
-    assert derivation.check(points=2).ok and f"d{name}" in derivation.sympy()
+    cell = Cell(f"{name}[t] = tanh(W_{name} @ {name}[t-1] + R @ {name}[t-2] + x[t])")
+    derivation, backward, tangent = cell.derivation(), cell.backward(), cell.tangent()
+    assert derivation.check(points=2).ok and f"d{name}" in derivation.sympy() and cell.outputs == (name,)
+    assert Cell(backward.text) == backward and Cell(tangent.text) == tangent and cell.grade(str(backward)).ok
 
 
 # --- the textbooks -----------------------------------------------------------------------------------------------

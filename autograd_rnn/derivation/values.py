@@ -65,16 +65,17 @@ class Values:
         """Every name's values where the cotangents are drawn."""
         sent = {*d.derived.carries, *(d.derived.names.get(name) for name in delay_copies(d.derived.forward))}
         kept = [eq for eq in self.system.equations if eq.name in d.derived.forward.axes or eq.name in sent]
-        drawn = {name: self.stores[name] for name in self.system.defined - {eq.name for eq in kept}}
+        drawn, values = {}, dict(self.given.values)
+        rng = np.random.default_rng(self.given.batch)
+        for name in sorted(self.system.defined - {eq.name for eq in kept}):
+            drawn[name] = np.zeros_like(self.stores[name])
+            inside = (slice(None), *(slice(1, -1),) * len(self.system.axes[name]))
+            drawn[name][inside] = values[name] = rng.normal(size=drawn[name][inside].shape)
         system = System(kept, self.system.axes, self.system.model, {
             **self.system.declarations, **{name: self.declared[name] for name in drawn}})
-        rng = np.random.default_rng(self.given.batch)
-        inside = {name: store[(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))]
-                  for name, store in drawn.items()}
-        values = {name: rng.normal(size=v.shape) for name, v in inside.items()}
-        run = replace(self.given, values={**self.given.values, **values},
-                      sizes=carry_over(self.given.sizes, self.system.inferred, system.inferred))
-        return {**self.stores, **evaluate(system, run)}
+        run = replace(self.given, values=values, sizes=carry_over(self.given.sizes, self.system.inferred,
+                                                                  system.inferred))
+        return {**self.stores, **drawn, **evaluate(system, run)}
 
     def value(self, n: Node) -> Value:
         """An expression's values, or the contradiction of shapes in it."""
