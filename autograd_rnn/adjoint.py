@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from . import primitives as P
 from .elaborate import delay_copies
-from .equations import Equation, System
+from .equations import Equation, System, joined
 from .errors import CellError
 from .gradient import Step, Typing, jvp, pullback, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
@@ -88,7 +88,7 @@ class _Names:
     def fresh(self, name: str) -> str:
         candidate, k = name, 2
         while candidate in self.taken:
-            candidate, k = f"{name}_{k}", k + 1
+            candidate, k = joined(name, str(k)), k + 1
         self.taken.add(candidate)
         return candidate
 
@@ -139,7 +139,7 @@ def name_preactivations(system: System) -> System:
                     continue
                 free = tuple(i for i in eq.free if i in system.free(a))
                 at = tuple(Position(i) for i in free)
-                name = names.fresh(f"a_{eq.name}" + (f"_{tag(eq.at)}" if eq.end else ""))
+                name = names.fresh(joined(f"a_{eq.name}", tag(eq.at)) if eq.end else f"a_{eq.name}")
                 axes[name] = free
                 named[a] = read(name, at)
                 before.setdefault(eq, []).append(Equation(name, at, a, eq.line))
@@ -306,7 +306,7 @@ class _Adjoint:
     def carry(self, n: Node) -> str:
         if n not in self.carry_names:
             name, at = n.params
-            carry = self.names.fresh(f"{self.adjoints[name]}_{tag(at)}")
+            carry = self.names.fresh(joined(self.adjoints[name], tag(at)))
             self.carry_names[n] = carry
             self.axes[carry] = tuple(p.index for p in at if p.base == "i")
             self.typing.declare(carry, self.typing.ranks[name], name in self.system.per_example)
@@ -353,7 +353,7 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
     system = name_preactivations(system)
     moving = depending(system, leaves)
     names, typing = _Names(system), Typing(system)
-    dots = {name: names.fresh(f"{name}_dot") for name in system.axes if name in moving}
+    dots = {name: names.fresh(joined(name, "dot")) for name in system.axes if name in moving}
     axes, declarations = dict(system.axes), dict(system.declarations)
     for name, dot in dots.items():
         axes[dot] = system.axes[name]

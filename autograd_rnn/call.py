@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import primitives as P
-from .equations import BATCH, Equation, System
+from .equations import BATCH, Equation, System, joined
 from .graph import CONST, INDEX, READ, Node, Position, const, extent, index, node, read, rewrite
 from .parse import Definition
 from .reader import Reader
@@ -35,7 +35,7 @@ class _Call:
         self.states = [k for k in self.passed if k in callee.defined]
         self.here = dict(zip(self.outputs(), self.targets))
         self.data = self.data_index()
-        self.moves: dict = {i: f"{self.prefix}_{i}" for i in callee.model}
+        self.moves: dict = {i: joined(self.prefix, i) for i in callee.model}
         self.flip = 1
         if self.data is not None:
             self.moves[self.data], self.flip = self.direction(at)
@@ -99,7 +99,7 @@ class _Call:
 
     def own(self, name: str) -> str:
         """A private name: `h1_W_i`. It takes the left side's other indices along; a parameter only model indices."""
-        private = f"{self.prefix}_{name}"
+        private = joined(self.prefix, name)
         weight = name in self.callee.having("parameter", "const")
         axes = (*(self.moves[i] for i in self.callee.axes[name]),
                 *(p.index for p in self.extra if not weight or p.index in self.home.model))

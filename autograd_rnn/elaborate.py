@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, free_indices, renamed
+from .equations import BATCH, LANE, Equation, System, free_indices, joined, renamed
 from .graph import (
     READ,
+    Node,
     Position,
     Primitive,
     extent_name,
@@ -239,10 +240,14 @@ class Elaboration:
                                 "Read the class at its own step, and shift the inputs instead.")
 
 
-def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]]) -> list[Equation]:
-    """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1], whose axes join `axes`."""
-    copies: dict[tuple[str, str, int], Equation] = {}
-    found = []
+def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], known: Mapping[Node, str] | None = None
+           ) -> list[Equation]:
+    """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1], whose axes join `axes`.
+
+    known: copies that there are already, by what they copy.
+    """
+    copies = dict(known or {})
+    made, found = [], []
     for eq in equations:
         def change(name, at, eq=eq):
             for k, p in enumerate(at):
@@ -252,15 +257,14 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]]) -> l
                     base = tuple(Position(i) for i in axes[name])
                     source = name
                     for far in range(1, abs(p.offset)):
-                        key = (name, p.index, far * step)
-                        if key not in copies:
-                            stem = f"{name}_{word}{far}" + (f"_{p.index}" if len(at) > 1 else "")
+                        copied = read(source, (*base[:k], p._replace(offset=step), *base[k + 1:]))
+                        if copied not in copies:
+                            stem = joined(name, f"{word}{far}" + (f"_{p.index}" if len(at) > 1 else ""))
                             free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
-                            copy = next(c for c in free if c not in axes)
-                            axes[copy] = axes[name]
-                            copies[key] = Equation(copy, base, read(source, (
-                                *base[:k], p._replace(offset=step), *base[k + 1:])), eq.line)
-                        source = copies[key].name
+                            copies[copied] = next(c for c in free if c not in axes)
+                            axes[copies[copied]] = axes[name]
+                            made.append(Equation(copies[copied], base, copied, eq.line))
+                        source = copies[copied]
                     return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
             return read(name, at)
 
@@ -270,7 +274,7 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]]) -> l
                 raise eq.line.error("A class is read at most one step away.", None,
                                     "Give the shifted class as data.")
         found.append(replace(eq, value=renamed(eq.value, change)))
-    return [*copies.values(), *found]
+    return [*made, *found]
 
 
 def delay_copies(system: System) -> tuple[str, ...]:
@@ -279,5 +283,5 @@ def delay_copies(system: System) -> tuple[str, ...]:
     for eq in system.equations:
         if eq.value.op is READ and any(p.base == "i" and p.offset for p in eq.value.params[1]):
             source = re.sub(COPY, "", eq.value.params[0])
-            found += [eq.name] * bool(re.fullmatch(re.escape(source) + COPY, eq.name))
+            found += [eq.name] * bool(re.fullmatch(re.escape(source.rstrip("_")) + COPY, eq.name))
     return tuple(found)

@@ -351,6 +351,11 @@ def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) 
     return memo[n]
 
 
+def joined(name: str, word: str) -> str:
+    """A name and a word after it: `lambda_` and `tm1` make `lambda_tm1`, for no name has two underscores in a row."""
+    return f"{name.rstrip('_')}_{word}"
+
+
 def tokens_reduce(n: Node) -> bool:
     """Whether a reduction drops its index (sum) rather than keep it (softmax)."""
     return n.op.shape.split("->")[1].strip() == "()"

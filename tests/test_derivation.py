@@ -20,6 +20,7 @@ from autograd_rnn.derivation.recursion import prove_recursion
 from autograd_rnn.derivation.rewrites import single
 from autograd_rnn.graph import node, rewrite
 from autograd_rnn.primitives import PRIMITIVES
+from autograd_rnn.printing import latex
 from autograd_rnn.printing.names import ADJOINTS
 from autograd_rnn.printing.text import equation
 
@@ -212,6 +213,18 @@ def test_text_fits_a_terminal(name):
     assert all(" + " not in line.strip()[2:] or "(" in line for line in wide), wide  # only what has no + to cut at
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_a_wide_left_side_pushes_nothing_off_the_page(name):
+    tex = cell_of(name).derivation().latex(level="every")
+    for block in re.findall(r"\\begin\{align\*\}\n(.*?)\n\\end\{align\*\}", tex, re.S):
+        lines = [line.split("&", 1) for line in block.split(" \\\\\n")]
+        beside = max(latex.width(left) for left, _ in lines)
+        assert beside <= latex.WIDEST / 2
+        for _, right in lines:
+            body = re.sub(r" \\tag\*\{.*\}$", "", right).removeprefix("=").removeprefix(r"\quad{}").strip()
+            assert beside + latex.width(body) <= latex.WIDEST + 3 or not latex.breaks(body), body
+
+
 def test_levels_contain_one_another():
     derivation = zoo["lstm"].derivation()
     sizes = [len(derivation.text(level=level)) for level in LEVELS]
@@ -248,8 +261,10 @@ def test_a_hostile_name_injects_nothing(name):
 
 @pytest.mark.parametrize("name", ["exec", "input", "os_system", "lambda_", "E", "I", "N", "S", "pi", "b", "J"])
 def test_names_that_mean_something_elsewhere_are_names(name):
-    derivation = Cell(f"{name}[t] = tanh(W_{name} @ {name}[t-1] + x[t])").derivation()
-    assert derivation.check(points=2).ok and f"d{name}" in derivation.sympy()
+    cell = Cell(f"{name}[t] = tanh(W_{name} @ {name}[t-1] + R @ {name}[t-2] + x[t])")
+    derivation, backward, tangent = cell.derivation(), cell.backward(), cell.tangent()
+    assert derivation.check(points=2).ok and f"d{name}" in derivation.sympy() and cell.outputs == (name,)
+    assert Cell(backward.text) == backward and Cell(tangent.text) == tangent and cell.grade(str(backward)).ok
 
 
 # --- the textbooks -----------------------------------------------------------------------------------------------

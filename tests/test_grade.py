@@ -102,6 +102,13 @@ def test_delays_of_several_steps_are_read_as_they_are_written():
     assert "missing: `R.T @ da_h[t+3]`" in wrong.notes[0]
 
 
+def test_what_lies_two_steps_outside_is_no_zero():
+    far = Cell("h[t] = tanh(U @ h[t-1] + x[t])\ny[t] = h[t-1] * x[t-2]")
+    line = "dh[0] = U.T @ da_h[1]"
+    assert [one.verdict for text in (line, f"{line} + dy[1] * x_lag1[0]") for one in far.grade(text).lines] == [
+        "wrong", "right"]
+
+
 def test_names_of_her_own_are_taken_as_she_defines_them():
     grade = ar.zoo["rnn"].grade("""
         bend(v) = 1 - v**2
@@ -202,6 +209,8 @@ VANISHING = [  # (cell, line, verdict): the truth is zero, always or of two exam
     (CENTRED, "dx[t] = 2 * (W.T @ da[t])", "wrong"),
     (CANCELS, "dW = sum_t(outer(da_h[t], x[t]))", "right"),
     (CANCELS, "da_h[t] = dh[t] * (1 - h[t])*(1 + h[t])", "right"),
+    (CANCELS, "da_h[t] = dh[t]", "not judged"),
+    (CANCELS, "da_h[t] = dh[t] * (1 - h[t-1]**2)", "not judged"),
     (CANCELS, "dW = sum_t(outer(da_h[t], 3 * x[t]))", "not judged"),
     (CANCELS, "dW = 0 * W", "not judged"),
     (CANCELS, "dW = sum_t(outer(h[t], x[t]))", "wrong"),

@@ -117,22 +117,31 @@ def _wrapped(said: str, width: int) -> list[str]:
 
 
 def aligned(w: Writer, chains: Iterable[Chain]) -> str:
-    """An align* environment; all lines are cut to the room that the widest left side leaves."""
+    """An align* environment; all lines are cut to the room that the widest left side leaves.
+
+    A left side wider than half a page stands above its right sides, lest it push all of them off the page.
+    """
     chains = list(chains)
-    room = latex.WIDEST - max(latex.width(w.latex(c.left)) for c in chains)
-    return "\\begin{align*}\n" + " \\\\\n".join(line for c in chains for line in chain(w, c, room)) + "\n\\end{align*}"
+    widths = [latex.width(w.latex(c.left)) for c in chains]
+    room = latex.WIDEST - max((n for n in widths if n <= latex.WIDEST / 2), default=0)
+    return "\\begin{align*}\n" + " \\\\\n".join(line for c, n in zip(chains, widths) for line in chain(
+        w, c, room, n > latex.WIDEST / 2)) + "\n\\end{align*}"
 
 
-def chain(w: Writer, item: Chain, room: float) -> list[str]:
+def chain(w: Writer, item: Chain, room: float, above: bool) -> list[str]:
     """The lines of one chain; reasons stand at the margin."""
-    left = w.latex(item.left)
     lines = []
-    for k, (right, reason) in enumerate(item.rights):
-        head = f"{left} &= " if not k else "&= "
-        body = w.latex(right)
+
+    def stated(head: str, body: str) -> None:
         first, *rest = latex.broken(body, room)
         lines.append(head + first)
-        lines += [rf"&\quad{{}}{line.strip()}" for line in rest]
+        lines.extend(rf"&\quad{{}}{line.strip()}" for line in rest)
+
+    left = w.latex(item.left)
+    if above:
+        stated("& ", left)
+    for k, (right, reason) in enumerate(item.rights):
+        stated("&= " if k or above else f"{left} &= ", w.latex(right))
         if reason:
             lines[-1] += rf" \tag*{{\footnotesize {tex_escaped(reason)}}}"
     return lines

@@ -45,8 +45,8 @@ class Values:
         self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
         given = drawn(system, batch, OTHER if other else None, batch, POINTS)
-        for name, at in open_ends(system):  # no cotangent comes from outside; h[-1] is zero where h[t-2] is read
-            if name not in d.derived.forward.axes or name in delay_copies(d.derived.forward):
+        for name, at in open_ends(system):  # no cotangent comes from outside
+            if name not in d.derived.forward.axes:
                 given.ends[name, at] = np.zeros_like(given.ends[name, at])
         self.given = _longer(system, given) if other else given
         self.stores = evaluate(system, self.given)
@@ -55,6 +55,8 @@ class Values:
         shape = lambda n: tuple(s if isinstance(s, int) else given.sizes[s] for s in system.shapes[n])
         self.declared = {n: Declaration(n, "input" if n in system.per_example else "parameter", shape(n), None, NOWHERE)
                          for n in system.axes}
+        copies = delay_copies(d.derived.forward)
+        self.copies = {eq.value: eq.name for eq in system.equations if eq.name in copies}
         self.known: dict[Node, Value] = {}
         if free:
             self.stores = self._freed(d)
@@ -63,16 +65,17 @@ class Values:
         """Every name's values where the cotangents are drawn."""
         sent = {*d.derived.carries, *(d.derived.names.get(name) for name in delay_copies(d.derived.forward))}
         kept = [eq for eq in self.system.equations if eq.name in d.derived.forward.axes or eq.name in sent]
-        drawn = {name: self.stores[name] for name in self.system.defined - {eq.name for eq in kept}}
+        drawn, values = {}, dict(self.given.values)
+        rng = np.random.default_rng(self.given.batch)
+        for name in sorted(self.system.defined - {eq.name for eq in kept}):
+            drawn[name] = np.zeros_like(self.stores[name])
+            inside = (slice(None), *(slice(1, -1),) * len(self.system.axes[name]))
+            drawn[name][inside] = values[name] = rng.normal(size=drawn[name][inside].shape)
         system = System(kept, self.system.axes, self.system.model, {
             **self.system.declarations, **{name: self.declared[name] for name in drawn}})
-        rng = np.random.default_rng(self.given.batch)
-        inside = {name: store[(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))]
-                  for name, store in drawn.items()}
-        values = {name: rng.normal(size=v.shape) for name, v in inside.items()}
-        run = replace(self.given, values={**self.given.values, **values},
-                      sizes=carry_over(self.given.sizes, self.system.inferred, system.inferred))
-        return {**self.stores, **evaluate(system, run)}
+        run = replace(self.given, values=values, sizes=carry_over(self.given.sizes, self.system.inferred,
+                                                                  system.inferred))
+        return {**self.stores, **drawn, **evaluate(system, run)}
 
     def value(self, n: Node) -> Value:
         """An expression's values, or the contradiction of shapes in it."""
@@ -100,8 +103,8 @@ class Values:
         axes = tuple(i for i in self.system.indices if i in free)
         at = tuple(map(Position, axes))
         known = {**self.axes, MINE: axes}
-        mine = System(delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known), known, self.system.model,
-                      self.declared)
+        equations = delays([*self.needed(n), Equation(MINE, at, n, NOWHERE)], known, self.copies)
+        mine = System(equations, known, self.system.model, self.declared)
         sizes = solve(mine.inferred, {d: self.sizes[a] for d, names in mine.inferred.aliases.items() for a in names
                                       if a in self.sizes})
         if any(isinstance(s, str) and s not in sizes for name in mine.defined for s in mine.shapes[name]):

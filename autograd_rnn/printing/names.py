@@ -124,8 +124,9 @@ def variable(system: System, name: str, at: tuple[Position, ...], adjoint: str =
         moved = [position(p) for p in sender]
         base = target if not target.sup else Typeset(f"({target})")
         return base._replace(sup=r"\leftarrow " + ",".join(moved) if moved else r"\leftarrow")
-    if name.endswith("_dot") and _alike(system, name, name[:-4]):
-        target = variable(system, name[:-4], at, adjoint)
+    moving = next((v for v in (name[:-4], name[:-3]) if name.endswith("_dot") and _alike(system, name, v)), None)
+    if moving:
+        target = variable(system, moving, at, adjoint)
         return target._replace(base=rf"\dot{{{target.base}}}")
     symbol = plain(name)
     labels = tuple(rf"\mathrm{{{s}}}" if s in system.indices and len(s) == 1 else s for s in symbol.subs)  # W_i[i]
@@ -154,8 +155,9 @@ def primal(system: System, name: str) -> tuple[str, str] | None:
 def carry(system: System, name: str) -> tuple[str, list[Position]] | None:
     """(adjoint, the position it is sent to) where `name` is a carry such as `dc_tm1`: an adjoint's name and a tag."""
     for k in (k for k, c in enumerate(name) if c == "_" and name in system.axes):
-        adjoint, words = name[:k], name[k + 1:].split("_")
-        if adjoint not in system.axes or not primal(system, adjoint):
+        words = name[k + 1:].split("_")
+        adjoint = next((a for a in (name[:k], name[:k + 1]) if a in system.axes and primal(system, a)), None)
+        if adjoint is None:
             continue
         ends = []
         for i in system.axes[adjoint]:
