@@ -206,8 +206,9 @@ def sized(cell: Cell, T: int, batch: int, dtype, size: int = 13):
     """(params, arguments of gradient): vectors of `size`, inputs somewhat longer."""
     names = {n for names in cell.dims.values() for n in names}
     sizes = systems.sizes(cell, **{n: size + 4 * (n == "x") for n in ("x", "h") if n in names})
-    params = cell.init(seed=1, dtype=dtype, **sizes)
-    _, given = systems.draw(cell, T, batch, seed=2, **sizes)
+    drawn, given = systems.draw(cell, T, batch, seed=2, **sizes)
+    constants = {n: drawn[n] for n in cell.system.having("const")}
+    params = cell.init(seed=1, dtype=dtype, **{**sizes, **constants})
     given = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in given.items()}
     if cell.loss is None:
         trace, rng = cell.run(params, **given), np.random.default_rng(3)

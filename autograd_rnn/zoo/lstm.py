@@ -67,8 +67,7 @@ CELLS = {
     "lstm_peephole_before": dict(
         base="lstm_peephole", changes=BEFORE,
         citation="RecurrentLayers.jl, PeepholeLSTMCell, against Gers, Schmidhuber, IJCNN 2000",
-        notes="The output gate sees c[t-1] too. That library's code does so and its documentation has c[t], as the papers "
-              "do.",
+        notes="The output gate sees c[t-1] too. That library's code does so; its documentation has c[t], as papers do.",
     ),
     "lstm_coupled": dict(
         base="lstm", changes=dict(f="1 - i[t]"),

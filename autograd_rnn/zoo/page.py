@@ -10,8 +10,8 @@ HEAD = """# The zoo
 
 Every recurrent cell of the literature that this library knows, in the equations of its paper: `zoo["lstm"]`. An entry
 is text and metadata; a variant is a substitution on its base. Where papers and implementations differ both are here,
-under names of their own, and the notes say what differs. `zoo.entry("lstm")` has the text, the changes, the citation, the
-notes and the rules of `init`. The page is made from the entries: `python -m autograd_rnn.zoo.page`.
+under names of their own, and the notes say what differs. `zoo.entry("lstm")` has the text, the changes, the citation,
+the notes and the rules of `init`. The page is made from the entries: `python -m autograd_rnn.zoo.page`.
 """
 
 
