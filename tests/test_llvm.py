@@ -479,7 +479,7 @@ def test_no_sizes_of_memory(text):
 
 @pytest.mark.parametrize(("name", "reason"), [
     ("bidirectional", "more than one sweep|for all steps at once"), ("last_loss", "the end of the sequence|at once"),
-    ("charlm", "for all steps at once")])
+    ("charlm", "for all steps at once|sums over `t` for each example")])
 def test_what_allows_no_stretches_says_why(name, reason):
     cell = cell_of(name)
     params, given = problem(cell, T=40)

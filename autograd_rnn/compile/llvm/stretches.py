@@ -15,7 +15,7 @@ import numpy as np
 from ...arrays import Arrays, Given
 from ...equations import BATCH, Equation
 from ...errors import CellError
-from ...graph import EXTENT, READ
+from ...graph import EXTENT, READ, option
 from ...order import contraction
 from .products import BLOCK
 from .space import Space
@@ -120,7 +120,8 @@ class Stretches(Space):
         if time in self.lengths:
             self.lengths[time][...] = count
         for k, address, place in self.long:
-            self.context[k] = address + start * self.strides(place)[time] * self.machine.bytes
+            size = 8 if self.system.roles.get(place.of) == "class" else self.machine.bytes
+            self.context[k] = address + start * self.strides(place)[time] * size
 
     def sweep(self, names: list[str], ends: bool) -> None:
         """Chains of functions; those that stand outside of time where the sequence ends."""
@@ -153,6 +154,9 @@ def obstacle(machine: Machine, given: Given) -> str:
         if (n.op is EXTENT and n.params[0] == time) or (n.op is READ and any(
                 p.index == time and p.base == "T" and not p.offset for p in n.params[1])):
             return f"it reads `{time.upper()}`, the end of the sequence"
+    home = machine.partition.home
+    if any(n.op.fill is not None and option(n) == time and n in home and home[n].kind == "rows" for n in system.nodes):
+        return f"it sums over `{time}` for each example"
     for kind, step in machine.steps:
         if kind == "reference" and any(time in system.free(s.value if isinstance(s, Equation) else s)
                                        for s in machine.references[id(step)]):
