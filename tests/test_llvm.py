@@ -439,6 +439,20 @@ def test_a_budget_changes_no_bit(name, dtype):
             assert value == found_value and all((true[n] == found[n]).all() for n in true), budget
 
 
+@pytest.mark.parametrize("name", zoo)
+def test_a_budget_changes_no_bit_of_any_cell_or_is_refused(name):
+    cell = zoo[name]
+    params, given = problem(cell, T=150)
+    value, true = cell.compile(backend="llvm", threads=1).gradient(params, **given)
+    for budget in (200_000, 120_000, 70_000):
+        try:
+            found_value, found = cell.compile(backend="llvm", threads=1, memory=budget).gradient(params, **given)
+        except CellError as error:
+            assert "The program needs" in str(error) or "cannot keep to a budget" in str(error)
+            continue
+        assert value == found_value and all((true[n] == found[n]).all() for n in true), budget
+
+
 def test_a_budget_is_kept():
     cell = zoo["lstm"]
     params, given = sized(cell, 2000, 4, np.float32)

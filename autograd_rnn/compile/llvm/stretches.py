@@ -56,9 +56,10 @@ class Stretches(Space):
         partition = machine.partition
         made = {eq.name: id(partition.chains[partition.home[eq].top]) in ahead for eq in self.system.equations
                 if eq in partition.home and partition.home[eq].kind == "rows" and not eq.end}
-        self.crossing = {end: [n for n in self.arrays if n not in self.writer.resting and made.get(n) is (end == "1")
+        self.crossing = {end: [n for n in self.arrays if made.get(n) is (end == "1")
                                and any(p.index == time and p.base == end for p in self.system.delayed.get(n, ()))]
                          for end in ("1", "T")}
+        self.crossing["T"] = [n for n in self.crossing["T"] if n not in self.writer.resting]  # it goes on as it is
 
     def crossing_bytes(self) -> int:
         """What is kept at the beginning of a stretch."""
@@ -74,20 +75,22 @@ class Stretches(Space):
         starts = range(0, total, self.stretch)
         counts = [min(self.stretch, total - start) for start in starts]
         steps = list(machine.steps)
-        first = next(k for k, (kind, name) in enumerate(steps) if kind == "rows")
+        end = max(k for k, (kind, name) in enumerate(steps) if kind == "rows")
         with np.errstate(all="ignore"):
-            for kind, step in steps[:first]:
-                self.step(kind, step, running)
+            for kind, step in steps[:end]:
+                if kind != "rows":  # weights, and what they are made of
+                    self.step(kind, step, running)
             self.reach(running)
             self.long = [(k, int(self.context[k]), place) for k, place, *_ in self.bound if time in place.axes]
             crossed: list[dict[str, np.ndarray]] = []
+            begun = {n: self.at(n, 0).copy() for n in self.crossing["1"] if n in self.writer.resting}
             for start, count in zip(starts, counts):
                 self.stand(start, count, run)
                 if crossed:
                     self.put(crossed[-1], 0)
                 self.sweep(self.forward, not start)
                 if not crossed:
-                    crossed.append(self.take("1", 0))
+                    crossed.append({**self.take("1", 0), **begun})
                 crossed.append(self.take("1", count))
             self.crossed = sum(value.nbytes for values in crossed for value in values.values())
             last = {n: run.stores[n][count].copy() for n in self.system.carried if n in run.stores}
@@ -105,7 +108,7 @@ class Stretches(Space):
                         self.call(kind, name)
                 later = self.take("T", 1)
             self.context[self.words["begun",]] = 0
-            for kind, step in steps[first:]:
+            for kind, step in steps[end:]:
                 if kind in ("result", "reference"):
                     self.step(kind, step, running)
         for n, value in last.items():
@@ -130,11 +133,15 @@ class Stretches(Space):
                 self.call("rows", name)
 
     def take(self, end: str, position: int) -> dict[str, np.ndarray]:
-        return {n: self.view(("store", n), self.memory, self.start)[position].copy() for n in self.crossing[end]}
+        return {n: self.at(n, position).copy() for n in self.crossing[end]}
 
     def put(self, values: dict[str, np.ndarray], position: int) -> None:
         for n, value in values.items():
-            self.view(("store", n), self.memory, self.start)[position] = value
+            self.at(n, position)[...] = value
+
+    def at(self, name: str, position: int) -> np.ndarray:
+        """A variable at a position; one that rests has one."""
+        return self.view(("store", name), self.memory, self.start)[0 if name in self.writer.resting else position]
 
 
 def obstacle(machine: Machine, given: Given) -> str:
@@ -161,6 +168,9 @@ def obstacle(machine: Machine, given: Given) -> str:
         if kind == "reference" and any(time in system.free(s.value if isinstance(s, Equation) else s)
                                        for s in machine.references[id(step)]):
             return "the reference computes some of its values for all steps at once"
+    kinds = ["sums" if step in machine.sums else kind for kind, step in machine.steps if isinstance(step, str)]
+    if "rows" in kinds[kinds.index("sums"):] if "sums" in kinds else False:
+        return "a sum over all steps is read at every step"
     for n in machine.summed:
         bound = contraction(n)[0] if contraction(n) else summand(n)[0]  # type: ignore[index]
         if time not in bound or BATCH not in bound:
