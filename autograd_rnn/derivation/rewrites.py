@@ -93,8 +93,10 @@ def moved(root: Node, to: Mapping[str, Position]) -> Node | None:
             args = tuple(new[a] for a in n.args)
             changed = change(n, args)
             new[n] = changed if changed is not None else node(n.op, *args, params=n.params)
+    order = topological([new[root]])
     lost = any(p.base != "i" and p.offset not in ((-1, 0) if p.base == "1" else (0, 1))
-               for n in topological([new[root]]) if n.op is READ for p in n.params[1])
+               for n in order if n.op is READ for p in n.params[1])
+    lost |= any(abs(p.offset) > 1 for n in order if n.op is P.onehot for p in n.args[0].params[1])  # there is no class
     return None if stuck or lost else new[root]
 
 
@@ -107,26 +109,33 @@ def _moved(p: Position, to: Mapping[str, Position]) -> Position:
     return p if target is None or p.base != "i" else target._replace(offset=target.offset + p.offset)
 
 
-def arriving(value: Node, to: Mapping[str, Position], cotangents: Collection[str]) -> Node | None:
-    """What other steps send, at the place where it arrives; guarded where it would not vanish outside the sequence."""
+def arriving(value: Node, to: Mapping[str, Position], cotangents: Collection[str],
+             ends: Collection[tuple[str, Position]] = ()) -> Node | None:
+    """What other steps send, at the place where it arrives; guarded where it would not vanish outside the sequence.
+
+    ends: the names, with their outside positions, that have a value there.
+    """
     found = moved(value, to)
     sent = [n for n in topological([value]) if n.op is READ and n.params[0] in cotangents]
     for i, p in to.items():
-        rest = without(value, {n.params[0] for n in sent if Position(i) in n.params[1]})
+        outside = Position(i, "T", 1) if p.offset > 0 else Position(i, "1", -1)
+        rest = without(value, {n.params[0] for n in sent if Position(i) in n.params[1]
+                               and (n.params[0], outside) not in ends})
         if found is not None and sent and p.base == "i" and not (rest.op is CONST and rest.params[0] == 0):
             inside = node(P.lt, index(i), extent(i)) if p.offset > 0 else node(P.gt, index(i), const(1))
             found = node(P.where, inside, found, const(0))
     return found
 
 
-def shifted(root: Node, carries: Mapping[str, Equation], cotangents: Collection[str]) -> Node:
+def shifted(root: Node, carries: Mapping[str, Equation], cotangents: Collection[str],
+            ends: Collection[tuple[str, Position]] = ()) -> Node:
     """The expression with every carry written out where it arrives: dc_tm1[t+1] -> dc[t+1] * f[t+1]."""
     def change(n: Node, args: tuple[Node, ...]) -> Node | None:
         carry = carries.get(n.params[0]) if n.op is READ else None
         if carry is None:
             return moved_terms(n, args)
         here = dict(zip((p.index for p in carry.at), n.params[1]))
-        return arriving(carry.value, {i: p for i, p in here.items() if p != Position(i)}, cotangents)
+        return arriving(carry.value, {i: p for i, p in here.items() if p != Position(i)}, cotangents, ends)
 
     return rewrite([root], change)[root]
 
@@ -151,6 +160,7 @@ def textbook(equations: Iterable[Equation], carries: Iterable[str], held: Mappin
     by_name = {eq.name: eq for eq in gated if eq.name in carries}
     kept = [eq for eq in gated if eq.name not in carries]
     names = {eq.name for eq in gated}
-    final = [step("shift", eq, shifted(eq.value, by_name, names)) for eq in kept]
+    ends = {(eq.name, p) for eq in gated for p in eq.at if p.base != "i"}
+    final = [step("shift", eq, shifted(eq.value, by_name, names, ends)) for eq in kept]
     stay = {n.params[0] for n in topological(eq.value for eq in final) if n.op is READ}  # they cannot be written out
     return [*final, *(eq for name, eq in by_name.items() if name in stay)], gated, steps
