@@ -58,10 +58,15 @@ def test_second_order_is_proved_the_same_way(name, order):
     "h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(sum((h[t] - h[t-1])**2))",  # a carry that does not vanish outside
     "h[t] = tanh(W @ x[t] + U @ h[t+1])\nL = sum_t(sum(h[t]**2))",
     "h[0] = tanh(b)\nh[t] = where(t % 2 == 0, tanh(W @ x[t]), h[t-1])\nL = sum(h[T]**2)",
+    "h[t] = 0.6 * h[t-1] + like(-0.3, h[t-1]) * exp(tanh(h[t-1])) + x[t]",  # a factor that is spread is no identity
+    "h[t] = tanh(where(where(t == T, sum(x[t]) > 0.1, 1), U @ h[t-1] + x[t], x[t]))\nL = sum_t(sum(h[t]**2))",
+    "h[t] = tanh(U @ h[t-1] + x[t])\n"  # cases in a sum in a function in a sum
+    "L = sum_t(sum(sigmoid(V @ concat(h[t], x[t])) * (P @ concat(x[t], h[t]))))",
 ])
 def test_unusual_cells_are_proved_too(text):
-    proof = Cell(text).derivation().check(points=5)
-    assert proof.ok, proof
+    derivation = Cell(text).derivation()
+    proof = derivation.check(points=5)
+    assert proof.ok and len(proof.recursion) == len(derivation.recursion), proof
 
 
 OFTEN = "h[t] = tanh(U @ h[t-1] + x[t])\n"
@@ -76,6 +81,8 @@ SENT = [  # what arrives from another step does not vanish outside the sequence 
     "h[0] = tanh(b)\n" + OFTEN + "L = sum_t(sum((h[t] - h[t-1])**2))",
     "f[t] = tanh(U @ f[t-1] + x[t])\nb[t] = tanh(V @ b[t+1] + x[t])\nL = sum_t(sum((f[t-1] - b[t+1])**2))",
     "h[t,j] = tanh(U @ h[t-1,j] + V @ h[t,j-1] + x[t,j])\nL = sum_t(sum_j(sum((h[t-1,j] - h[t,j-1])**2)))",
+    "h[t] = 0.5 * h[t-1] + 2 * x[t+1]\nL = sum_t(sum(h[t]**2))",  # x[t] hears from t-1: of h[0] from outside
+    "h[t] = 0.5 * h[t-1] + x[t+1] * (E @ onehot(k[t-1]))\nL = sum_t(sum(h[t]**2))",  # and there is no class at t-2
     "l: axis\nh[t,0] = x[t]\nh[t,l] = tanh(U[l] @ h[t-1,l] + W[l] @ h[t,l-1])\n"
     "Q = sum_t(sum_l(sum((h[t,l] - h[t-1,l])**2)))",
 ]

@@ -174,10 +174,12 @@ class _Recurrence:
             own = None if eq.end else self.outer(self.derived.names[eq.name])
             if own is not None:
                 terms.setdefault(read(eq.name, eq.at), []).append(own)
+        cotangents = set(self.derived.names.values())
+        ends = {(eq.name, p) for eq in self.derived.system.equations for p in eq.at if p.base != "i"}
         for n, term in beside.items():
             name, at = n.params
             to = {p.index: p._replace(offset=-p.offset) for p in at if p.base == "i" and p.offset}
-            here = arriving(term, to, set(self.derived.names.values()))
+            here = arriving(term, to, cotangents, ends)
             if here is not None:
                 terms.setdefault(read(name, tuple(map(Position, self.system.axes[name]))), []).append(here)
         return {n: P.total(*parts) for n, parts in terms.items()}
@@ -249,4 +251,4 @@ def _product(a: Node, b: Node, spread: bool = True) -> Node:
 
 
 def _identity(m: Node) -> bool:
-    return m.op is P.diag and m.args[0].op is P.like
+    return m.op is P.diag and m.args[0].op is P.like and m.args[0].args[0] is const(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
-from math import inf, isfinite, nan, prod
+from math import inf, isfinite, isnan, nan, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,6 +217,7 @@ class _Values:
     def worked_out(self, e, here: dict, size: bool) -> float:
         """The same, from the numbers of its operands."""
         import sympy
+        from sympy.logic.boolalg import BooleanFunction
 
         if size and not isinstance(e, sympy.Add | sympy.Mul | sympy.Sum):
             return abs(self.number(e, here))
@@ -241,8 +242,10 @@ class _Values:
             return sum(args)
         if isinstance(e, sympy.Mul):
             return prod(args)
-        if isinstance(e, sympy.And | sympy.Or):
-            return all(args) if isinstance(e, sympy.And) else any(args)
+        if isinstance(e, BooleanFunction):
+            return float(bool(e.func(*(sympy.sympify(bool(a)) for a in args))))
+        if any(map(isnan, args)):
+            return nan
         if isinstance(e, sympy.KroneckerDelta):
             return float(args[0] == args[1])
         value = e.func(*(sympy.Float(str(a), DIGITS) if self.real is not float else sympy.Float(a) for a in args))

@@ -93,8 +93,10 @@ def moved(root: Node, to: Mapping[str, Position]) -> Node | None:
             args = tuple(new[a] for a in n.args)
             changed = change(n, args)
             new[n] = changed if changed is not None else node(n.op, *args, params=n.params)
+    order = topological([new[root]])
     lost = any(p.base != "i" and p.offset not in ((-1, 0) if p.base == "1" else (0, 1))
-               for n in topological([new[root]]) if n.op is READ for p in n.params[1])
+               for n in order if n.op is READ for p in n.params[1])
+    lost |= any(abs(p.offset) > 1 for n in order if n.op is P.onehot for p in n.args[0].params[1])  # there is no class
     return None if stuck or lost else new[root]
 
 

@@ -125,12 +125,11 @@ class Symbols:
         term = self.sympy.Integer(term) if isinstance(term, int) else term
         if not term.has_free(var):
             return term * (last - first + 1)
-        cases = [a for a in term.atoms(self.sympy.Sum) if a.has(self.sympy.Piecewise)]
-        if cases and term.is_Add:
-            return self.sympy.Add(*(self.total(a, var, first, last) for a in term.args))
-        if cases and term.is_Mul and cases[0] in term.args:  # SymPy pulls cases out of an inner sum that they depend on
-            rest = self.sympy.Mul(*(a for a in term.args if a is not cases[0]))
-            term = self.sympy.Sum(rest * cases[0].function, *cases[0].limits)
+        if any(a.has(self.sympy.Piecewise) for a in term.atoms(self.sympy.Sum)):
+            # SymPy would pull the cases out of the inner sum whose letter they depend on
+            found = self.sympy.Expr.__new__(self.sympy.Sum, term, self.sympy.Tuple(var, first, last))
+            found.is_commutative = True
+            return found
         return self.sympy.Sum(term, (var, first, last))
 
 
