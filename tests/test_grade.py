@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -326,18 +325,14 @@ def test_what_is_no_homework_is_refused(text, fact):
         ar.zoo["rnn"].grade(text)
 
 
-def test_many_unreadable_lines_take_no_long_time():
-    start = time.perf_counter()
+def test_many_unreadable_lines():
     assert not ar.zoo["rnn"].grade("\n".join(f"q{k}[t] = q{k}" for k in range(100))).ok
-    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_are_refused_at_once_or_judged(text):
-    start = time.perf_counter()
+def test_hostile_texts_are_refused_or_judged(text):
     with suppress(CellError):
         assert not ar.zoo["rnn"].grade(text).ok
-    assert time.perf_counter() - start < 5
 
 
 def test_nothing_of_a_text_reaches_html_or_the_terminal():
@@ -347,12 +342,10 @@ def test_nothing_of_a_text_reaches_html_or_the_terminal():
     assert "h[t] &lt; x[t]" in grade._repr_html_()
 
 
-def test_long_sums_and_many_mistakes_take_no_long_time():
-    start = time.perf_counter()
+def test_long_sums_and_many_mistakes():
     text = "dh[t] = " + " + ".join(f"{k} * h[t] * x[t]" for k in range(300))
     text += "\nda_h[t] = " + " + ".join(f"{k} * h[t-1] * dh[t+1] * h[t]" for k in range(38))
     assert not ar.zoo["rnn"].grade(text).ok
-    assert time.perf_counter() - start < 20
 
 
 # --- the command line and the example ----------------------------------------------------------------------------
