@@ -32,7 +32,7 @@ CACHES = ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 ALWAYS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 LONG, SHORT = 2.0, 0.02  # seconds of a run: longer ones are measured three times at most, shorter ones several together
 LIMIT = 300  # seconds for an answer
-REST = 0.05  # seconds in which the threads of the system before go to sleep
+REST = 0.25  # seconds in which the threads of the system before go to sleep
 
 
 class Skipped(Exception):
