@@ -243,7 +243,7 @@ class _Values:
         if isinstance(e, sympy.Mul):
             return prod(args)
         if isinstance(e, BooleanFunction):
-            return float(bool(e.func(*(sympy.sympify(bool(a)) for a in args))))
+            return float(bool(e.func(*(sympy.true if a else sympy.false for a in args))))
         if any(map(isnan, args)):
             return nan
         if isinstance(e, sympy.KroneckerDelta):
