@@ -1,9 +1,11 @@
 """Systems as machine code, by LLVM (the extra `fast`): imported where it is asked for, and nowhere else.
 
-    lanes       vectors of numbers as instructions
-    products    matrix products for a few rows, or a few columns, at a time
-    stages      what happens between two arrays, as a function
-    partition   a schedule cut into stages
-    native      a module as code of this processor
-    machine     a system as a program over arrays
+    lanes, products     vectors of numbers as instructions; matrix products from them
+    places              where values lie, and what a function sees of it
+    rows, reduce        stages over the rows of examples
+    totals              sums over all rows
+    partition           a schedule cut into stages
+    native              a module as code of this processor
+    space, stretches    the memory of a run, and the run; the same within a budget
+    machine, replay     a system as a program over arrays; the same shapes again
 """
