@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,8 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
 def finite(arrays: Iterable[np.ndarray]) -> bool:
     """Whether every number is; squares show it without arrays of truths, or overflow and leave it to these."""
     arrays = list(arrays)
-    with np.errstate(all="ignore"):
-        squares = sum(np.vdot(flat, flat) for flat in (array.ravel() for array in arrays))
-    return bool(np.isfinite(squares) or all(np.isfinite(array).all() for array in arrays))
+    squares = sum(float(np.vdot(flat, flat).real) for flat in (array.ravel() for array in arrays))
+    return isfinite(squares) or all(np.isfinite(array).all() for array in arrays)
 
 
 def differentiate(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,

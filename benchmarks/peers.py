@@ -32,9 +32,9 @@ def differentiated(name: str, params: dict) -> tuple[dict, dict]:
 # --- ours --------------------------------------------------------------------------------------------------------
 
 
-def ours(backend: str) -> Callable[..., Prepared]:
+def ours(backend: str, memory: str | None = None) -> Callable[..., Prepared]:
     def prepare(work: Work, params: dict, X: np.ndarray) -> Prepared:
-        program = cell(work.cell).compile(backend=backend)
+        program = cell(work.cell).compile(backend=backend, memory=memory)
         ones = {"h": np.ones((work.T, work.B, work.H), work.dtype)}
         return Prepared(lambda: program.gradient(params, cotangents=ones, x=X)[1], dict,
                         lambda: program.forward(params, x=X)["h"])
@@ -218,6 +218,7 @@ class Peer(NamedTuple):
 
 OURS = (Peer("autograd_rnn, llvm", ours("llvm"), ("autograd_rnn", "llvmlite")),
         Peer("autograd_rnn, numpy", ours("numpy"), ("autograd_rnn",)))
+BUDGETED = Peer("autograd_rnn, llvm, 64MB", ours("llvm", "64MB"), ("autograd_rnn", "llvmlite"), ())  # growth alone
 PEERS = {peer.name: peer for peer in (
     Peer("torch layer", torch_layer, ("torch",), LAYERS),
     Peer("JAX scan", jax_scan(hoisted=False), ("jax",)),
@@ -227,5 +228,5 @@ PEERS = {peer.name: peer for peer in (
     Peer("NumPy by hand", by_hand, ("numpy",), handwritten.prepare),
     Peer("HIPS autograd", hips, ("autograd",)),
     Peer("PyTensor scan", pytensor_scan, ("pytensor",), ("lstm",)),
-    *OURS,
+    *OURS, BUDGETED,
 )}

@@ -26,7 +26,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from cells import STEPS, cell
-from peers import OURS, PEERS
+from peers import BUDGETED, OURS, PEERS
 from plan import (
     COMPARISONS,
     FIRST,
@@ -42,7 +42,7 @@ from plan import (
 )
 from processes import Skipped, System, importing, taking_turns
 from speed_page import page
-from work import TOLERANCE, Work, apart, floating
+from work import TOLERANCE, Work, apart, floating, handed
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = Path(__file__).parent / "speed.json", ROOT / "docs" / "speed.md"
@@ -112,11 +112,14 @@ def first(threads: int, o: Options) -> Iterator[dict[str, Any]]:
 def growth(threads: int, o: Options) -> Iterator[dict[str, Any]]:
     """The time and memory of ours over the number of steps."""
     name, B, I, H = GROWTH
-    for peer, T in product([p.name for p in OURS if o.wanted(p.name)], (10, 20) if o.quick else GROWTH_STEPS):
+    peers = [p.name for p in (*OURS, BUDGETED) if o.wanted(p.name)]
+    for peer, T in product(peers, (10, 20) if o.quick else GROWTH_STEPS):
         work = Work(name, B, T, I, H, o.dtype or "float32")
-        row = {"section": "growth", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer}
+        row = {"section": "growth", **work._asdict(), "sizes": work.sizes, "threads": threads, "system": peer,
+               "handed": handed(work)}
         try:
             with System(peer, threads, python=o.python(peer)) as system:
+                system.first(work._replace(T=1))  # the compiler's own memory
                 row["megabytes"] = system.first(work)["megabytes"]
                 row["milliseconds"] = 1e3 * median(system.seconds() for _ in range(3))
         except Skipped as e:
@@ -149,7 +152,7 @@ def measured(o: Options) -> Iterator[dict[str, Any]]:
         sections = [s for s in COMPARISONS if s in o.sections]
         with ExitStack() as stack:
             systems = {name: stack.enter_context(System(name, threads, python=o.python(name)))
-                       for name in PEERS if sections and o.wanted(name)}
+                       for name, peer in PEERS.items() if sections and peer.cells and o.wanted(name)}
             for section in sections if systems else ():
                 works, peers = COMPARISONS[section]
                 for work in works(o):

@@ -51,6 +51,13 @@ def floating(work: Work) -> int:
     return int(sum((6 if name in c.parameters else 4) * work.B * work.T * size for name, size in matrices))
 
 
+def handed(work: Work) -> float:
+    """Megabytes of what is given beside parameters and inputs, the cotangent of h, and of the gradients."""
+    sizes = [np.prod(shape) for shape in (*(p.shape for p in data(work._replace(T=1))[0].values()),
+                                          (work.T, work.B, work.I), (work.T, work.B, work.H))]
+    return float(sum(sizes)) * np.dtype(work.dtype).itemsize / 2**20
+
+
 def apart(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> float:
     """The largest difference in any array, over that array's largest entry; infinite where one is missing."""
     if missing := truth.keys() - found.keys():

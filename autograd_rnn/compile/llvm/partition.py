@@ -22,7 +22,7 @@ from ...order import Loop, contraction, operands, reach
 from ..passes import rows as stacked
 from ..passes import split_rows
 from .places import Place, Writer
-from .reduce import LOSSES, REDUCTIONS
+from .reduce import BY_ROW
 from .rows import Chain, Nest, Rows, native, weight
 from .totals import summed
 
@@ -181,7 +181,7 @@ class Partition:
         home = users[0]
         fixed = tuple(loop.index for loop in self.paths[s])
         return pointwise(s) and (home in self.writer.absorbed or (
-            home.op in (*REDUCTIONS, *LOSSES) and self.kind(home, fixed) == "rows")) and self.kind(s, fixed) == "rows"
+            home.op in BY_ROW and self.kind(home, fixed) == "rows")) and self.kind(s, fixed) == "rows"
 
     def items(self, steps: Iterable, fixed: tuple[str, ...]) -> list[Item]:
         found = []

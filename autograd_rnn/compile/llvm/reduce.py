@@ -1,4 +1,4 @@
-"""Passes of a stage that bring many numbers to few: sums, means, largest values, softmax, and the losses of a row.
+"""Passes of a stage that look at a whole row: sums, means, largest values, softmax, losses, one-hot rows of a class.
 
 Over components a row is read from end to end; over an index, position after position. What is summed is an expression:
 products and the like are never spread out in memory. Past an example's end nothing counts.
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from .rows import Rows
 
 REDUCTIONS = (P.sum, P.mean, P.max, P.logsumexp, P.softmax)
-LOSSES = (P.cross_entropy, P.softmax_error, P.bce)
+WHOLE_ROWS = (P.cross_entropy, P.softmax_error, P.bce, P.onehot)
+BY_ROW = (*REDUCTIONS, *WHOLE_ROWS)
 
 
 def reducible(system, n: Node) -> bool:
     """Whether a reduction or a loss is one of a row's."""
     ranks = [system.rank(a) for a in n.args]
-    if n.op in LOSSES:
-        return ranks[0] == 1 and n.args[0].op is not CONST
+    if n.op in WHOLE_ROWS:
+        return n.op is P.onehot or (ranks[0] == 1 and n.args[0].op is not CONST)
     if option(n) is None:
         return ranks[0] == 1 or (ranks[0] == 2 and n.op in (P.sum, P.mean))
     return option(n) != BATCH
@@ -63,14 +64,15 @@ def expression(stage: Rows, root: Node, example, j, mask) -> Vector:
 
 def reduce(stage: Rows, n: Node) -> None:
     """One reduction, at every position and for every example of a stage."""
-    index = option(n) if n.op not in LOSSES else None
+    index = option(n) if n.op not in WHOLE_ROWS else None
     over = tuple(i for i in stage.over if i != index)
     frame = stage.frame
 
     def one(example):
         with frame.builder.if_then(frame.within({i: stage.at[i] for i in (*stage.outer, *over)}, example)):
-            if n.op in LOSSES:
-                {P.cross_entropy: cross_entropy, P.softmax_error: softmax_error, P.bce: bce}[n.op](stage, n, example)
+            if n.op in WHOLE_ROWS:
+                {P.cross_entropy: cross_entropy, P.softmax_error: softmax_error, P.bce: bce, P.onehot: onehot}[n.op](
+                    stage, n, example)
             elif index is None:
                 along_components(stage, n, example)
             else:
@@ -176,9 +178,17 @@ def along_index(stage: Rows, n: Node, index: str, example) -> None:
             else:
                 put(stage, target, example, value)
 
-        if n.op in (P.sum, P.mean):
-            total = fold(add, operand, 0.0)
-            store(total / lanes.splat(b.sitofp(last, lanes.scalar)) if n.op is P.mean else total)
+        def so_far(j, mask):
+            """What the stretches before have summed."""
+            begun = b.icmp_signed("!=", frame.word("begun"), frame.number(0))
+            place = stage.address(target, example, j if dims else None)
+            return lanes.choose(begun, lanes.load(place, mask) if dims else lanes.load_one(place), 0)
+
+        if n.op is P.sum:
+            store(fold(add, operand, so_far(j, mask) if index == stage.system.time else 0))
+            return
+        if n.op is P.mean:
+            store(fold(add, operand, 0) / lanes.splat(b.sitofp(last, lanes.scalar)))
             return
         top = fold(lanes.maximum, operand, float("-inf"))
         if n.op is P.max:
@@ -197,7 +207,7 @@ def along_index(stage: Rows, n: Node, index: str, example) -> None:
     stage.at.pop(index, None)
 
 
-# --- losses --------------------------------------------------------------------------------------------------------
+# --- rows with a class or a target ---------------------------------------------------------------------------------
 
 
 def class_of(stage: Rows, n: Node, example):
@@ -248,6 +258,13 @@ def softmax_error(stage: Rows, n: Node, example) -> None:
     each_component(stage, count, lambda j, mask: lanes.store(
         lanes.choose(_target(stage, chosen, j), -rest, part(j, mask) / total),
         stage.address(stage.spots[n], example, j), mask))
+
+
+def onehot(stage: Rows, n: Node, example) -> None:
+    """1 at the class, 0 elsewhere; nothing where the class is none."""
+    lanes, chosen = stage.frame.lanes, class_of(stage, n.args[0], example)
+    each_component(stage, stage.frame.product(stage.writer.dims(n)), lambda j, mask: lanes.store(
+        lanes.choose(_target(stage, chosen, j), 1, 0), stage.address(stage.spots[n], example, j), mask))
 
 
 def bce(stage: Rows, n: Node, example) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ctypes import addressof, c_char
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +50,16 @@ class Replay:
     def __init__(self, machine: Machine, space: Space, forward: Bound, derived: Derived, outputs: tuple[str, ...],
                  options: Mapping[str, Any]):
         self.machine, self.given, self.options = machine, space.full, options
-        self.names = {**{n: n for n in forward.system.given}, **{derived.seeds[n]: n for n in outputs}}
         self.outputs = [inner_product(n) for n in outputs]
         self.wanted = parts_of(forward, derived, machine.writer.resting)
         self.long = {n: bordered_shape(machine.system, n, space.full) for n, whole in machine.keep.items()
                      if whole and machine.system.axes.get(n)}
+        self.apart = [label for label, (n, part) in self.wanted.items() if n in self.long
+                      or not np.may_share_memory(space.views[n][part], space.summed)]
+        seeds = {derived.seeds[n]: n for n in outputs}
+        self.bound = [(k, 1 if place.of in seeds else 0, seeds.get(place.of, place.of), before)
+                      for k, place, _, before in space.bound if place.of not in self.long]
+        self.fresh = [(k, place.of, before) for k, place, _, before in space.bound if place.of in self.long]
 
     @classmethod
     def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...], options: Mapping[str, Any]
@@ -79,24 +85,22 @@ class Replay:
     def __call__(self, *groups: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]] | None:
         """(value, gradients) from parameters and inputs, and cotangents; None where one is not finite."""
         space, waiting = self.machine.room(self.given, self.options["threads"], self.options["memory"])
-        views = space.views
-        for edge in space.borders:
-            edge.fill(0)
+        views, context = space.views, space.context
+        space.clear()
         fresh = {n: np.zeros(shape, space.dtype) for n, shape in self.long.items()}
-        for k, place, _, before in space.bound:
-            array = fresh.get(place.of)
-            if array is None:
-                name = self.names[place.of]
-                array = next(group[name] for group in (groups if place.of == name else groups[-1:]) if name in group)
-            space.context[k] = address(array) - before
+        for k, group, name, before in self.bound:
+            context[k] = address(groups[group][name]) - before
+        for k, name, before in self.fresh:
+            context[k] = address(fresh[name]) - before
         for kind, step in self.machine.steps:
             if kind != "result":
                 space.call(kind, step)
         value = sum(views[n].sum() for n in self.outputs)
         gradients = {label: fresh[n][part] if n in fresh else views[n][part].copy()
                      for label, (n, part) in self.wanted.items()}
+        right = isfinite(value) and finite([space.summed, *(gradients[label] for label in self.apart)])
         waiting.append(space)
-        return (value, gradients) if np.isfinite(value) and finite(gradients.values()) else None
+        return (value, gradients) if right else None
 
 
 def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> dict[str, tuple[str, Any]]:

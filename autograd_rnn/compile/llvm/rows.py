@@ -20,7 +20,7 @@ from ...order import Loop, operands
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
 from .places import Frame, Place, Spot, Writer, computed, counted, part_of, start
-from .reduce import LOSSES, REDUCTIONS, reads, reduce, reducible
+from .reduce import BY_ROW, WHOLE_ROWS, reads, reduce, reducible
 
 
 def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
@@ -30,13 +30,13 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
         return n.params[0] != BATCH
     if n.op in LEAVES:
         return n.op is not READ or system.roles[n.params[0]] != "class"
-    if n.op not in LOSSES and any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
+    if n.op not in WHOLE_ROWS and any(a.op is READ and system.roles[a.params[0]] == "class" for a in operands(n)):
         return False
     if BATCH not in system.free(n) and not fixed:
         return False
     if len(system.free(n) - {BATCH} - set(fixed)) > 2:
         return False
-    if n.op in (*REDUCTIONS, *LOSSES):
+    if n.op in BY_ROW:
         return reducible(system, n)
     if n.op is P.matmul:
         a, b = n.args
@@ -147,7 +147,7 @@ class Rows:
                 self.send(a, Spot(spot.place, spot.at, spot.skipped + before), self.pieces[n], self.writer.dims(a))
         elif n.op in (P.split, P.slice):
             self.settle(n.args[0])
-        elif n.op in (*REDUCTIONS, *LOSSES):
+        elif n.op in BY_ROW:
             for a in reads(self, n):
                 self.settle(a)
             self.passes.append(n)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 ALIGN = 64  # bytes; a vector that crosses a line of the cache takes two loads
+SUMS = ("products", "total")  # of words: sums over all rows
 BLOCK = 128  # rows of time-parallel work that are taken at once, so that what they make is still in cache
 
 
@@ -78,7 +79,12 @@ class Space:
             if node not in machine.made and place.kind == "node":
                 self.reserve(("node", node), self.shape(node, place))
         for key in self.words:
-            self.room(key)
+            if key[0] not in SUMS:
+                self.room(key)
+        self.sums = self.total  # here they begin, side by side
+        for key in self.words:
+            if key[0] in SUMS:
+                self.room(key)
         self.own: dict[int, int] = {}  # where a thread's values lie in its scratch, by word
         own = 0
         for key, k in self.words.items():
@@ -127,6 +133,8 @@ class Space:
             else:
                 self.context[k] = self.word(*key)
         self.borders = [edge for n in self.arrays for edge in self.edges(n)]
+        self.overwritten = [edge for n in self.arrays if n in self.writer.resting for edge in self.edges(n)]
+        self.ended = False
         self.offsets = [(key[1], k) for key, k in self.words.items() if key[0] == "offset"]
         self.resting = {n: bordered_shape(self.system, n, given) for n in self.writer.resting}
         self.parts = {n: (whole, slice(first, first + self.size(self.system.shapes[n][0])))
@@ -267,6 +275,12 @@ class Space:
         offset, shape = self.layout[key]
         return np.ndarray(shape, self.dtype, memory, start + offset)
 
+    @cached_property
+    def summed(self) -> np.ndarray:
+        """All sums over all rows, with what lies between them."""
+        first, last = self.start + self.sums, self.start + self.total
+        return self.memory[first:last].view(self.dtype)
+
     # --- running -----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -283,6 +297,11 @@ class Space:
         self.returned = weakref.ref(lease, lambda _: waiting.append(self))
         return np.asarray(lease)
 
+    def clear(self) -> None:
+        """Zero what is read just outside: of every run only what rests, and all where the last was given ends."""
+        for edge in self.borders if self.ended else self.overwritten:
+            edge.fill(0)
+
     def begin(self, run: Arrays, lease: np.ndarray) -> Running:
         """What a run starts from: ends, lengths, offsets."""
         given = run.given
@@ -290,8 +309,8 @@ class Space:
             self.memory.fill(0)
         for i, lengths in self.lengths.items():
             lengths[...] = given.lengths.get(i, self.given.extents[i])
-        for edge in self.borders:
-            edge.fill(0)
+        self.clear()
+        self.ended = bool(given.ends)
         self.variables(run, lease)
         for i, k in self.offsets:
             self.context[k] = given.offsets.get(i, 0)

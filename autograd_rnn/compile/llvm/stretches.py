@@ -7,15 +7,17 @@ gradients have the bits of a run without a budget.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import primitives as P
 from ...arrays import Arrays, Given
 from ...equations import BATCH, Equation
 from ...errors import CellError
-from ...graph import EXTENT, READ, option
+from ...graph import EXTENT, READ, Node, option
 from ...order import contraction
 from .products import BLOCK
 from .space import Space
@@ -23,6 +25,7 @@ from .totals import summand
 
 if TYPE_CHECKING:
     from .machine import Machine
+    from .rows import Chain
 
 
 class Stretches(Space):
@@ -49,13 +52,16 @@ class Stretches(Space):
     def __init__(self, machine: Machine, given: Given, stretch: int):
         super().__init__(machine, given, stretch)
         self.stretch, time = stretch, self.system.time
-        sweeps = [name for kind, name in machine.steps if kind == "rows"]
-        back = next((k for k, name in enumerate(sweeps) if machine.order[name].sign == -1), len(sweeps))
+        sweeps, chain = [name for kind, name in machine.steps if kind == "rows"], machine.order
+        back = next((k for k, name in enumerate(sweeps) if chain[name].sign == -1), len(sweeps))
         self.forward, self.backward = sweeps[:back], sweeps[back:]
-        ahead = {id(machine.order[name]) for name in self.forward}
-        partition = machine.partition
-        made = {eq.name: id(partition.chains[partition.home[eq].top]) in ahead for eq in self.system.equations
-                if eq in partition.home and partition.home[eq].kind == "rows" and not eq.end}
+        self.outside = [name for name in sweeps if chain[name].over is None]  # of time
+        sums = {id(chain_of(machine, n)) for n in self.system.nodes if n.op is P.sum and option(n) == time}
+        first = next((k for k, name in enumerate(self.forward) if id(chain[name]) in sums), back)
+        self.grown = [name for name in self.forward[first:] if name in self.outside]  # by each stretch
+        ahead = {id(chain[name]) for name in self.forward}
+        made = {eq.name: id(found) in ahead for eq in self.system.equations if not eq.end
+                for found in [chain_of(machine, eq)] if found is not None}
         self.crossing = {end: [n for n in self.arrays if made.get(n) is (end == "1")
                                and any(p.index == time and p.base == end for p in self.system.delayed.get(n, ()))]
                          for end in ("1", "T")}
@@ -70,6 +76,7 @@ class Stretches(Space):
 
     def run(self, run: Arrays, lease: np.ndarray) -> None:
         running = self.begin(run, lease)
+        self.ended = True  # by what crosses
         time = self.system.time or ""
         total, machine = run.given.extents[time], self.machine
         starts = range(0, total, self.stretch)
@@ -88,7 +95,8 @@ class Stretches(Space):
                 self.stand(start, count, run)
                 if crossed:
                     self.put(crossed[-1], 0)
-                self.sweep(self.forward, not start)
+                self.begun(start > 0)
+                self.sweep(self.forward, self.grown if start else self.outside)
                 if not crossed:
                     crossed.append({**self.take("1", 0), **begun})
                 crossed.append(self.take("1", count))
@@ -99,15 +107,15 @@ class Stretches(Space):
                 if k < len(starts) - 1:
                     self.stand(starts[k], counts[k], run)
                     self.put(crossed[k], 0)
-                    self.sweep(self.forward, False)
+                    self.sweep(self.forward, ())
                 self.put(later, counts[k] + 1)
-                self.sweep(self.backward, not k)
+                self.sweep(self.backward, () if k else self.outside)
+                self.begun(k < len(starts) - 1)
                 for kind, name in steps:
                     if kind == "parts" and name in machine.sums:
-                        self.context[self.words["begun",]] = k < len(starts) - 1
                         self.call(kind, name)
                 later = self.take("T", 1)
-            self.context[self.words["begun",]] = 0
+            self.begun(False)
             for kind, step in steps[end:]:
                 if kind in ("result", "reference"):
                     self.step(kind, step, running)
@@ -126,10 +134,15 @@ class Stretches(Space):
             size = 8 if self.system.roles.get(place.of) == "class" else self.machine.bytes
             self.context[k] = address + start * self.strides(place)[time] * size
 
-    def sweep(self, names: list[str], ends: bool) -> None:
-        """Chains of functions; those that stand outside of time where the sequence ends."""
+    def begun(self, truth: bool) -> None:
+        """Whether sums go on with what they have."""
+        if ("begun",) in self.words:
+            self.context[self.words["begun",]] = truth
+
+    def sweep(self, names: list[str], outside: Collection[str]) -> None:
+        """Chains of functions, and of those that stand outside of time these."""
         for name in names:
-            if ends or self.machine.order[name].over is not None:
+            if name in outside or name not in self.outside:
                 self.call("rows", name)
 
     def take(self, end: str, position: int) -> dict[str, np.ndarray]:
@@ -142,6 +155,12 @@ class Stretches(Space):
     def at(self, name: str, position: int) -> np.ndarray:
         """A variable at a position; one that rests has one."""
         return self.view(("store", name), self.memory, self.start)[0 if name in self.writer.resting else position]
+
+
+def chain_of(machine: Machine, s: Node | Equation) -> Chain | None:
+    """The chain that a value or an equation is made in, where rows make it."""
+    home = machine.partition.home.get(s)
+    return machine.partition.chains[home.top] if home is not None and home.kind == "rows" else None
 
 
 def obstacle(machine: Machine, given: Given) -> str:
@@ -161,9 +180,15 @@ def obstacle(machine: Machine, given: Given) -> str:
         if (n.op is EXTENT and n.params[0] == time) or (n.op is READ and any(
                 p.index == time and p.base == "T" and not p.offset for p in n.params[1])):
             return f"it reads `{time.upper()}`, the end of the sequence"
-    home = machine.partition.home
-    if any(n.op.fill is not None and option(n) == time and n in home and home[n].kind == "rows" for n in system.nodes):
-        return f"it sums over `{time}` for each example"
+    whole = [(n, chain) for n in system.nodes if n.op.fill is not None and option(n) == time
+             for chain in [chain_of(machine, n)] if chain is not None]
+    if any(n.op is not P.sum for n, _ in whole):
+        return f"it takes more than a sum over all of `{time}` for each example"
+    places = [chains.index(chain) for _, chain in whole]
+    ends = {id(chain_of(machine, eq)) for eq in system.equations if eq.end}
+    if max(places, default=0) > back or any(chain.sign == 1 or (chain.over is None and id(chain) in ends)
+                                            for chain in chains[min(places, default=back):back]):
+        return f"it sums over `{time}` for each example before the last sweep"
     for kind, step in machine.steps:
         if kind == "reference" and any(time in system.free(s.value if isinstance(s, Equation) else s)
                                        for s in machine.references[id(step)]):
