@@ -28,10 +28,11 @@ from ..passes import (
     stack_products,
     stack_sums,
 )
+from .chains import Chain, pack, phase
 from .native import Code, cores, registers
 from .partition import Overwritten, Partition, steps_of
 from .places import Writer
-from .rows import Chain, pack, phase, weight
+from .rows import weight
 from .space import Space
 from .stretches import Stretches
 from .totals import Together, riders, together, totals

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ... import primitives as P
-from ...adjoint import holders
 from ...equations import BATCH, Equation, System
 from ...evaluate import plan
-from ...graph import LEAVES, READ, Node, Position, option
+from ...graph import LEAVES, READ, Node, option
 from ...order import Loop, contraction, operands, reach
 from ..passes import rows as stacked
 from ..passes import split_rows
-from .places import Place, Writer
+from .chains import Chain, Nest
+from .places import Writer
 from .reduce import BY_ROW
-from .rows import Chain, Nest, Rows, native, weight
+from .rows import Rows, native, weight
+from .storage import laid_out
 from .totals import summed
 
 PARTS = (P.split, P.slice)
@@ -74,10 +75,10 @@ class Group:
 class Partition:
     """What a system's program does, in order: chains, nodes to sum, results, steps of the reference.
 
-    keep: the names that are wanted, and whether at all positions or only at an end; apart: names that do not rest.
+    keep: the names that are wanted, and whether at all positions or only at an end; awake: names that must not rest.
     """
 
-    def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, apart: Iterable[str] = ()):
+    def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, awake: Iterable[str] = ()):
         self.system, self.keep, self.writer, self.plan = system, keep, writer, plan(system)
         self.consumers = self.plan.consumers
         self.kinds: dict[Any, str] = {s: self.kind(s, ()) for s in self.plan.order}
@@ -87,9 +88,7 @@ class Partition:
         self.home: dict[Any, Group] = {}
         self.groups = self.grouped(self.ordered(self.items(self.plan.order, ())), ())
         self.chains = self.chained()
-        self.store()
-        self.rest(set(apart))
-        self.place()
+        laid_out(self, set(awake))
 
     # --- kinds -------------------------------------------------------------------------------------------------------
 
@@ -316,101 +315,6 @@ class Partition:
             chains[k] = chain
             before = before + group.items
         return chains
-
-    # --- where things lie --------------------------------------------------------------------------------------------
-
-    def store(self) -> None:
-        """Which variables have an array, and which lie in a concatenation's."""
-        system, stored = self.system, self.writer.stored
-        equations = {(eq.name, eq.at): self.home[eq] for eq in system.equations if eq in self.home}
-        stored |= set(self.keep) & {eq.name for eq in system.equations}
-        stored |= {eq.name for eq in system.equations if self.home_kind(eq) in ("reference", "result")}
-        self.apart: dict[str, list[Node]] = {}  # reads that do not stand where the variable is made
-        for n in system.nodes:
-            if n.op is READ and n.params[0] in system.definitions:
-                users, home = self.users(n), equations.get(n.params)
-                if users and (home is None or home.kind != "rows" or any(self.home.get(c) is not home for c in users)):
-                    stored.add(n.params[0])
-                    self.apart.setdefault(n.params[0], []).append(n)
-        held = holders(system)
-        lone = {n for n, eqs in system.definitions.items() if len(eqs) == 1 and n in stored
-                and self.home_kind(eqs[0]) == "rows" and n not in system.delayed and len(system.shapes[n]) == 1}
-        parts = self.writer.parts
-        wholes = [eq for eq in system.equations if eq.name in lone and eq.value.op is P.concat]
-        for eq in sorted(wholes, key=lambda eq: -len(eq.value.args)):
-            if eq.name not in parts:
-                for k, a in enumerate(eq.value.args):
-                    name = self.variable(a, eq, held)
-                    if name in lone and name not in parts and name not in self.wholes() and name != eq.name and (
-                            system.axes[name] == system.axes[eq.name]):
-                        parts[name] = eq.name, tuple(d for b in eq.value.args[:k] for d in self.writer.dims(b))
-        for eq in wholes:  # a shorter run of the same parts
-            names = [self.variable(a, eq, held) for a in eq.value.args]
-            where = [parts[n] for n in names if n in parts]
-            if eq.name not in parts and eq.name not in self.wholes() and len(where) == len(names) and all(
-                    w == (where[0][0], where[0][1] + tuple(d for a in eq.value.args[:k] for d in self.writer.dims(a)))
-                    for k, w in enumerate(where)):
-                parts[eq.name] = where[0]
-
-    def wholes(self) -> set[str]:
-        return {whole for whole, _ in self.writer.parts.values()}
-
-    def home_kind(self, s) -> str:
-        return self.home[s].kind if s in self.home else "reference"
-
-    def variable(self, a: Node, eq: Equation, held: Mapping[Node, Node]) -> str:
-        """The variable that holds a value where an equation stands; "" for none."""
-        n = a if a.op is READ else held.get(a)
-        return n.params[0] if n is not None and n.params[1] == eq.at else ""
-
-    def rest(self, apart: set[str]) -> None:
-        """Carried values that only the next position reads need no array along their loop."""
-        system = self.system
-        for name in self.writer.stored - set(self.writer.parts) - self.wholes() - apart:
-            inner = [eq for eq in system.definitions[name] if not eq.end and eq.at]
-            ends = [eq for eq in system.definitions[name] if eq.end]
-            reads = self.apart.get(name, [])
-            if len(inner) != 1 or self.keep.get(name) or len(system.delayed.get(name, ())) > 1 or (
-                    ends and (reads or name not in self.keep or len(ends) > 1)) or (
-                    name in self.keep and not ends and name not in system.carried):  # its end is nothing
-                continue
-            home = self.home.get(inner[0])
-            if home is None:
-                continue
-            loop = self.groups[home.top].loop
-            if loop is None or self.groups[home.top].inner != [home] or system.axes[name] != (loop.index,):
-                continue
-            before = Position(loop.index, "i", -loop.sign)
-            last = Position(loop.index, "T" if loop.sign > 0 else "1")
-            if all((n.params[1] == (last,) and self.later(n, home)) or (n.params[1] == (before,) and all(
-                    self.home.get(c) is home for c in self.users(n))) for n in reads):
-                self.writer.resting[name] = loop.index
-
-    def later(self, n: Node, home: Group) -> bool:
-        """Whether all that reads a value comes in another chain after a group."""
-        tops = [self.home[c].top if c in self.home else -1 for c in self.users(n)]
-        return all(k > home.top and self.chains.get(k) is not self.chains[home.top] for k in tops)
-
-    def place(self) -> None:
-        """Where values lie that one stage makes and another reads: in the block at hand, if they are of one chain."""
-        for n in {m for m in self.home if isinstance(m, Node)}:
-            home = self.home[n]
-            if self.looked_at(n) or home.kind == "totals" or n in self.writer.absorbed:
-                continue
-            others = [self.home.get(c) for c in self.users(n) if self.home.get(c) is not home]
-            if not others or (home.kind == "reference" and all(g is None or g.kind == "reference" for g in others)):
-                continue
-            batched, axes = BATCH in self.system.free(n), self.plan.axes(n, (BATCH,))
-            tops = {g.top if g is not None else -1 for g in others}
-            chain = self.chains.get(home.top)
-            kind = "node"
-            if home.outer and tops == {home.top}:  # within one round of a loop
-                nested = [g.outer for g in others if g is not None]
-                still = [i for k, i in enumerate(home.outer) if all(o[:k + 1] == home.outer[:k + 1] for o in nested)]
-                kind, axes, batched = "inner", tuple(i for i in axes if i not in still), True
-            elif chain is not None and chain.over is not None and all(self.chains.get(k) is chain for k in tops):
-                kind, axes, batched = "own", (chain.over, *(i for i in axes if i != chain.over)), True
-            self.writer.outside[n] = Place(kind, n, axes, batched)
 
     # --- the program -------------------------------------------------------------------------------------------------
 

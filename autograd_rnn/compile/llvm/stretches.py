@@ -24,8 +24,8 @@ from .space import Space
 from .totals import summand
 
 if TYPE_CHECKING:
+    from .chains import Chain
     from .machine import Machine
-    from .rows import Chain
 
 
 class Stretches(Space):
