@@ -357,6 +357,19 @@ def test_a_replay_has_the_bits_of_the_long_way(name, dtype):
     assert len(again(cell)) == 2
 
 
+@pytest.mark.parametrize("name", SOME)
+def test_no_run_sees_the_ends_that_were_given_to_the_one_before(name):
+    cell = Cell(zoo[name].text)
+    compiled = cell.compile(backend="llvm")
+    params, given = sized(cell, 9, 3, np.float64)
+    start = {n: np.full((3, 13), 0.5) for n in cell.states}
+    true = compiled.gradient(params, **given)[1]
+    for _ in range(3):
+        assert not (compiled.gradient(params, initial=start, **given)[1]["h[0]"] == true["h[0]"]).all()
+        assert all((compiled.gradient(params, **given)[1][n] == true[n]).all() for n in true)
+    assert again(cell)
+
+
 def test_what_a_replay_hands_out_is_the_callers():
     cell = Cell(zoo["lstm"].text)
     compiled = cell.compile(backend="llvm")
