@@ -205,4 +205,4 @@ class Program:
         return "\n".join([report(made.system, made.kept_along(time), time, sizes), *(m.last for m in ran if m.last)])
 
     def __repr__(self):
-        return f"<Program {self.name or ''}: {len(self.source.splitlines())} lines of NumPy>"
+        return f"<Program of {self.name or 'a cell'}, {'NumPy' if self._run is compiled else 'machine code'}>"
