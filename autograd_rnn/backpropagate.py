@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
@@ -34,8 +35,12 @@ Wanted = Mapping[str, bool | str]
 
 
 def wanted(system: System, derived: Derived, outputs: tuple[str, ...]) -> Wanted:
-    """The names that a gradient is made of: True, whole; False, where it begins or ends; a name, its inner product."""
-    found: dict[str, bool | str] = {derived.names[n]: False for n, _ in system.beginnings if n in derived.names}
+    """The names that a gradient is made of: True, whole; False, where it begins or ends; a name, its inner product.
+
+    What begins at both ends is wanted whole: one of them may be zero, because nothing reaches it.
+    """
+    begin = Counter(n for n, _ in system.beginnings)
+    found: dict[str, bool | str] = {derived.names[n]: begin[n] > 1 for n in begin if n in derived.names}
     found.update((derived.names[n], True) for n in system.having("parameter", "input") if n in derived.names)
     found.update((n, False) for n in system.carried)
     return {**found, **{n: derived.seeds.get(n, True) for n in outputs}}

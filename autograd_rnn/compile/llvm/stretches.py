@@ -90,6 +90,7 @@ class Stretches(Space):
             self.reach(running)
             self.long = [(k, int(self.context[k]), place) for k, place, *_ in self.bound if time in place.axes]
             crossed: list[dict[str, np.ndarray]] = []
+            last: dict[str, np.ndarray] = {}
             begun = {n: self.at(n, 0).copy() for n in self.crossing["1"] if n in self.writer.resting}
             for start, count in zip(starts, counts):
                 self.stand(start, count, run)
@@ -100,8 +101,8 @@ class Stretches(Space):
                 if not crossed:
                     crossed.append({**self.take("1", 0), **begun})
                 crossed.append(self.take("1", count))
+                self.finish(last, start, count, run)
             self.crossed = sum(value.nbytes for values in crossed for value in values.values())
-            last = {n: run.stores[n][count].copy() for n in self.system.carried if n in run.stores}
             later = {n: run.stores[n][self.stretch + 1].copy() for n in self.crossing["T"]}
             for k in range(len(starts) - 1, -1, -1):
                 if k < len(starts) - 1:
@@ -123,16 +124,38 @@ class Stretches(Space):
             run.stores[n] = np.broadcast_to(value, (total + 2, *value.shape))
 
     def stand(self, start: int, count: int, run: Arrays) -> None:
-        """The context of one stretch."""
+        """The context of one stretch. What lies past an example's end is nothing, whatever was there before."""
         time = self.system.time or ""
+        if start and run.given.lengths:
+            for kind, of in self.layout:
+                axes = self.system.axes[of] if kind == "store" else (
+                    self.writer.outside[of].axes if kind == "node" else ())
+                if time in axes and of not in self.writer.resting:
+                    self.view((kind, of), self.memory, self.start).fill(0)
         for key in (("extent", time), ("offset", time)):
             if key in self.words:
                 self.context[self.words[key]] = count if key[0] == "extent" else run.given.offsets.get(time, 0) + start
         if time in self.lengths:
-            self.lengths[time][...] = count
+            self.lengths[time][...] = np.clip(self.last_steps(run) - start, 0, count)
         for k, address, place in self.long:
             size = 8 if self.system.roles.get(place.of) == "class" else self.machine.bytes
             self.context[k] = address + start * self.strides(place)[time] * size
+
+    def last_steps(self, run: Arrays) -> np.ndarray:
+        """The number of steps of each example."""
+        time, given = self.system.time or "", run.given
+        return np.broadcast_to(given.lengths.get(time, given.extents[time]), given.batch)
+
+    def finish(self, last: dict[str, np.ndarray], start: int, count: int, run: Arrays) -> None:
+        """The carried values of the examples that end in this stretch."""
+        steps = self.last_steps(run)
+        done = np.flatnonzero((start < steps) & (steps <= start + count))
+        for n in self.system.carried:
+            if n in self.arrays:
+                batch = len(self.system.axes[n])
+                values = np.moveaxis(run.stores[n], batch, 1)[steps[done] - start, done]
+                kept = last.setdefault(n, np.empty_like(run.stores[n][0]))
+                np.moveaxis(kept, batch - 1, 0)[done] = values
 
     def begun(self, truth: bool) -> None:
         """Whether sums go on with what they have."""
@@ -166,8 +189,8 @@ def chain_of(machine: Machine, s: Node | Equation) -> Chain | None:
 def obstacle(machine: Machine, given: Given) -> str:
     """Why a program cannot go in stretches; empty where it can."""
     system, time = machine.system, machine.system.time
-    if given.lengths:
-        return "examples differ in length"
+    if set(given.lengths) - {time}:
+        return "examples differ in more than their number of steps"
     chains = list(machine.order.values())
     if time is None or not any(chain.sign == -1 for chain in chains):
         return "it has no sweep back through time"
