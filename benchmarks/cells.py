@@ -2,7 +2,8 @@
 
     `cell(name)` -> the cell;   `STEPS[name](xp, p)` -> (before, step), the same cell in JAX, PyTorch or autograd
 
-`xp` is a namespace with sigmoid, tanh, relu, concat (rows) and split (columns). `p` holds the parameters by our names.
+`xp` is a namespace with sigmoid, tanh, relu, concat (rows), split (columns), stack, where, cut (a value without its
+gradient). `p` holds the parameters by our names.
 `before(x)` is what needs no state: of all steps at once, where the peer can, else of one. `step(state, *before)` gives
 the next state, h first. The steps are written as one would for speed: weights stacked, input products hoisted.
 """
@@ -14,6 +15,8 @@ from functools import partial
 from typing import Any
 
 from autograd_rnn import Cell, zoo
+
+LAYERS = 3  # of a cell that has layers, or transformations within a step
 
 
 def cell(name: str) -> Cell:
@@ -28,8 +31,13 @@ def stacked(xp: Any, p: dict, gates: str, letters: str = "WUb") -> list:
 
 
 def states(name: str) -> int:
-    """How many arrays of (batch, h) a step carries: h, c, and gates that gates see."""
-    return len(zoo[name].states)
+    """How many arrays a step carries: h, c, gates that gates see, and of a clockwork the number of the step."""
+    return len(zoo[name].states) + bool(zoo[name].constants and "period" in zoo[name].constants)
+
+
+def layers(name: str) -> tuple[int, ...]:
+    """What stands before (batch, h) in the shape of h: the layers, where h has any."""
+    return (LAYERS,) * (len(zoo[name].system.axes["h"]) - 1)
 
 
 def rnn(xp, p, activation="tanh", residual=False):
@@ -105,16 +113,20 @@ def lstm_coupled(xp, p, gate="i"):
     return lambda x: (x @ W + b,), step
 
 
-def lstm_1997(xp, p):
-    """By the whole gradient, blocks of one cell."""
+def lstm_1997(xp, p, cut=True):
+    """cut: what is fed back has no gradient. With B, the cells of a block share its gates."""
     W, U, b = stacked(xp, p, "iog")
     G_i, G_o = (xp.concat([p[f"G_{g}{source}"] for g in "iog"]).T for source in "io")
+    n = p["b_i"].shape[0]
 
     def step(state, a):
         h, c, i, o = state
-        i, o, g = xp.split(xp.sigmoid(a + h @ U + i @ G_i + o @ G_o), 3)
-        c = c + i * (4 * g - 2)
-        return o * (2 * xp.sigmoid(c) - 1), c, i, o
+        back = [xp.cut(v) if cut else v for v in (h, i, o)]
+        a = xp.sigmoid(a + back[0] @ U + back[1] @ G_i + back[2] @ G_o)
+        i, o, g = a[:, :n], a[:, n:2 * n], a[:, 2 * n:]
+        opened, shown = (i @ p["B"].T, o @ p["B"].T) if "B" in p else (i, o)
+        c = c + opened * (4 * g - 2)
+        return shown * (2 * xp.sigmoid(c) - 1), c, i, o
 
     return lambda x: (x @ W + b,), step
 
@@ -206,14 +218,71 @@ def antisymmetric_gated(xp, p):
     return lambda x: (x @ W + b,), step
 
 
-# Those that are one layer, whose steps need neither their number nor a gradient that is cut.
+def clockwork(xp, p, first=1, masked=True):
+    """first: the number of the first step. masked: a unit sees those of its own period and slower ones."""
+    W, b, period = p["W"].T, p["b"], p["period"]
+    R = (xp.where(period[:, None] <= period, p["U"], 0 * p["U"]) if masked else p["U"]).T
+
+    def step(state, a):
+        h, number = state
+        return xp.where((number + first) % period == 0, xp.tanh(a + h @ R), h), number + 1
+
+    return lambda x: (x @ W + b,), step
+
+
+def recurrent_highway(xp, p, gates="agc"):
+    """The transformations of a step one after the other; the first sees x."""
+    W = xp.concat([p[f"W_{g}"] for g in gates]).T
+
+    def step(state, a):
+        s, = state
+        for depth in range(LAYERS):
+            R, b = (xp.concat([p[f"{letter}_{g}"][depth] for g in gates]) for letter in "Rb")
+            a = (0 if depth else a) + s @ R.T + b
+            n = s.shape[-1]
+            new, g = xp.tanh(a[:, :n]), xp.sigmoid(a[:, n:2 * n])
+            s = new * g + s * (xp.sigmoid(a[:, 2 * n:]) if "c" in gates else 1 - g)
+        return (s,)
+
+    return lambda x: (x @ W,), step
+
+
+def layered(xp, p, gated=False):
+    """LSTMs above one another, over a projection of x; gated: each cell also takes from the one below."""
+    E, gates = p["E"].T, "ifog"
+
+    def step(state, h):
+        c, found = 0 * h, []
+        for layer, (h_old, c_old) in enumerate(zip(*state)):
+            W, b = (xp.concat([p[f"{letter}_{g}"][layer] for g in gates + "d" * gated]) for letter in "Wb")
+            U, n = xp.concat([p[f"U_{g}"][layer] for g in gates]), h.shape[-1]
+            a = h @ W.T + b
+            i, f, o, g = xp.split(a[:, :4 * n] + h_old @ U.T, 4)
+            if gated:
+                i, f = i + p["p_i"][layer] * c_old, f + p["p_f"][layer] * c_old
+                d = a[:, 4 * n:] + p["p_d"][layer] * c_old + p["q_d"][layer] * c
+                c = xp.sigmoid(d) * c + xp.sigmoid(f) * c_old + xp.sigmoid(i) * xp.tanh(g)
+                o = o + p["p_o"][layer] * c
+            else:
+                c = xp.sigmoid(f) * c_old + xp.sigmoid(i) * xp.tanh(g)
+            h = xp.sigmoid(o) * xp.tanh(c)
+            found.append((h, c))
+        return tuple(xp.stack(values) for values in zip(*found))
+
+    return lambda x: (x @ E,), step
+
+
+# Those that sweep once from x to h.
 STEPS: dict[str, Callable] = {
     "rnn": rnn,
     "rnn_relu": partial(rnn, activation="relu"),
     "rnn_residual": partial(rnn, residual=True),
     "antisymmetric": antisymmetric,
     "antisymmetric_gated": antisymmetric_gated,
-    "lstm_1997_whole": lstm_1997,
+    "lstm_1997": lstm_1997,
+    "lstm_1997_whole": partial(lstm_1997, cut=False),
+    "lstm_1997_blocks": lstm_1997,
+    "lstm_1997_blocks_whole": partial(lstm_1997, cut=False),
     "lstm": lstm,
     "lstm_zero_bias": lstm,
     "lstm_without_f": partial(lstm_variant, gates="io"),
@@ -242,4 +311,11 @@ STEPS: dict[str, Callable] = {
     "mut2_projected": mut23,
     "mut3": partial(mut23, squashed=True),
     "rnn_highway": highway,
+    "clockwork": clockwork,
+    "clockwork_from_zero": partial(clockwork, first=0),
+    "clockwork_full": partial(clockwork, first=0, masked=False),
+    "rhn": recurrent_highway,
+    "rhn_coupled": partial(recurrent_highway, gates="ag"),
+    "lstm_stacked": layered,
+    "lstm_depth_gated": partial(layered, gated=True),
 }

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import handwritten
 import numpy as np
-from cells import STEPS, cell, states
+from cells import STEPS, cell, layers, states
 from work import Work
 
 
@@ -35,7 +35,7 @@ def differentiated(name: str, params: dict) -> tuple[dict, dict]:
 def ours(backend: str, memory: str | None = None) -> Callable[..., Prepared]:
     def prepare(work: Work, params: dict, X: np.ndarray) -> Prepared:
         program = cell(work.cell).compile(backend=backend, memory=memory)
-        ones = {"h": np.ones((work.T, work.B, work.H), work.dtype)}
+        ones = {"h": np.ones((work.T, *layers(work.cell), work.B, work.H), work.dtype)}
         return Prepared(lambda: program.gradient(params, cotangents=ones, x=X)[1], dict,
                         lambda: program.forward(params, x=X)["h"])
 
@@ -86,14 +86,16 @@ def torch_loop(work: Work, params: dict, X: np.ndarray) -> Prepared:
     import torch
 
     xp = SimpleNamespace(sigmoid=torch.sigmoid, tanh=torch.tanh, relu=torch.relu, concat=torch.cat,
-                         split=lambda a, n: torch.chunk(a, n, -1))
+                         split=lambda a, n: torch.chunk(a, n, -1), stack=torch.stack, where=torch.where,
+                         cut=torch.Tensor.detach)
     p, constants = ({n: torch.from_numpy(v) for n, v in group.items()} for group in differentiated(work.cell, params))
     x = torch.from_numpy(X).requires_grad_()
     leaves = {**{n: v.requires_grad_() for n, v in p.items()}, "x": x}
 
     def outputs():
         before, step = STEPS[work.cell](xp, {**p, **constants})
-        state, found = tuple(x.new_zeros(work.B, work.H) for _ in range(states(work.cell))), []
+        shape = (*layers(work.cell), work.B, work.H)
+        state, found = tuple(x.new_zeros(shape) for _ in range(states(work.cell))), []
         for given in zip(*(a.unbind() for a in before(x))):
             state = step(state, *given)
             found.append(state[0])
@@ -133,9 +135,10 @@ def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
 
         jax.config.update("jax_enable_x64", work.dtype == "float64")
         xp = SimpleNamespace(sigmoid=jax.nn.sigmoid, tanh=jnp.tanh, relu=jax.nn.relu, concat=jnp.concatenate,
-                             split=lambda a, n: jnp.split(a, n, -1))
+                             split=lambda a, n: jnp.split(a, n, -1), stack=jnp.stack, where=jnp.where,
+                             cut=jax.lax.stop_gradient)
         p, constants = ({n: jnp.asarray(v) for n, v in part.items()} for part in differentiated(work.cell, params))
-        x, zeros = jnp.asarray(X), jnp.zeros((work.B, work.H), work.dtype)
+        x, zeros = jnp.asarray(X), jnp.zeros((*layers(work.cell), work.B, work.H), work.dtype)
 
         def outputs(p, x):
             before, step = STEPS[work.cell](xp, {**p, **constants})
@@ -161,12 +164,13 @@ def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
     """The products with the inputs before the loop; what indexing returns is added into one array."""
     import autograd.numpy as anp
     from autograd import value_and_grad
+    from autograd.tracer import getval
 
     xp = SimpleNamespace(sigmoid=lambda a: 0.5 * (anp.tanh(0.5 * a) + 1), tanh=anp.tanh,
                          relu=lambda a: anp.maximum(a, 0), concat=anp.concatenate,
-                         split=lambda a, n: anp.split(a, n, -1))
+                         split=lambda a, n: anp.split(a, n, -1), stack=anp.stack, where=anp.where, cut=getval)
     p, constants = differentiated(work.cell, params)
-    zeros = np.zeros((work.B, work.H), work.dtype)
+    zeros = np.zeros((*layers(work.cell), work.B, work.H), work.dtype)
 
     def outputs(p, X):
         before, step = STEPS[work.cell](xp, {**p, **constants})

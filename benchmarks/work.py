@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from cells import cell
+from cells import LAYERS, cell
+
+from autograd_rnn import zoo
 
 SEED = 0
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -31,30 +33,38 @@ class Work(NamedTuple):
 
 def lengths(work: Work) -> dict[str, int]:
     """Dimension -> its size."""
-    return {d: work.I if "x" in names else work.H for d, names in cell(work.cell).dims.items()}
+    c = cell(work.cell)
+    return {d: LAYERS if d in c.system.model else work.I if "x" in names else work.H for d, names in c.dims.items()}
+
+
+def shapes(work: Work) -> dict[str, tuple[int, ...]]:
+    """Of parameters and constants, a layer's in front."""
+    c, sizes = cell(work.cell), lengths(work)
+    return {name: tuple(sizes[d] for d in (*c.system.axes[name], *c.shapes[name]))
+            for name in (*c.parameters, *c.system.having("const"))}
 
 
 def data(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(parameters and constants by name, inputs): the same in every process."""
-    c, rng, sizes = cell(work.cell), np.random.default_rng(SEED), lengths(work)
-    names = [*c.parameters, *c.system.having("const")]
-    params = {name: rng.uniform(-1, 1, [sizes[d] for d in c.shapes[name]]) / work.H**0.5 for name in names}
+    c, rng = cell(work.cell), np.random.default_rng(SEED)
+    params = {name: rng.uniform(-1, 1, shape) / work.H**0.5 for name, shape in shapes(work).items()}
+    constants = zoo[work.cell].init(**lengths(work)) if c.constants else {}
+    params |= {name: constants[name] for name in c.constants}
     X = rng.standard_normal((work.T, work.B, work.I))
     return {name: p.astype(work.dtype) for name, p in params.items()}, X.astype(work.dtype)
 
 
 def floating(work: Work) -> int:
     """Floating point operations of the matrix products: forward, what arrives below, and the weight's gradient."""
-    c, sizes = cell(work.cell), lengths(work)
-    matrices = [(name, np.prod([sizes[d] for d in c.shapes[name]])) for name in
-                (*c.parameters, *c.system.having("const")) if len(c.shapes[name]) == 2]
+    c = cell(work.cell)
+    matrices = [(name, np.prod(shape)) for name, shape in shapes(work).items() if len(c.shapes[name]) == 2]
     return int(sum((6 if name in c.parameters else 4) * work.B * work.T * size for name, size in matrices))
 
 
 def handed(work: Work) -> float:
     """Megabytes of what is given beside parameters and inputs, the cotangent of h, and of the gradients."""
-    sizes = [np.prod(shape) for shape in (*(p.shape for p in data(work._replace(T=1))[0].values()),
-                                          (work.T, work.B, work.I), (work.T, work.B, work.H))]
+    rows = [(work.T, work.B, work.I), (work.T, work.B, work.H)]
+    sizes = [np.prod(shape) for shape in (*shapes(work).values(), *rows)]
     return float(sum(sizes)) * np.dtype(work.dtype).itemsize / 2**20
 
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import speed
-from cells import STEPS, cell
+from cells import STEPS, cell, layers
 from peers import PEERS
 from work import TOLERANCE, Work, apart, data
 
@@ -16,7 +16,7 @@ PAIRS = [(peer, name) for peer in PEERS for name in STEPS if name in PEERS[peer]
 def reference(name: str) -> dict[str, np.ndarray]:
     """Gradients, and outputs, of the evaluator in float64."""
     params, X = data(Work(name, 3, 7, 5, 4, "float64"))
-    gradients = cell(name).gradient(params, cotangents={"h": np.ones((7, 3, 4))}, x=X)[1]
+    gradients = cell(name).gradient(params, cotangents={"h": np.ones((7, *layers(name), 3, 4))}, x=X)[1]
     kept = {n: gradients[n] for n in (*cell(name).parameters, "x")}
     return {**kept, "outputs": cell(name).run(params, x=X)["h"]}
 
