@@ -61,6 +61,9 @@ def test_second_order_is_proved_the_same_way(name, order):
     "h[t] = tanh(where(where(t == T, sum(x[t]) > 0.1, 1), U @ h[t-1] + x[t], x[t]))\nL = sum_t(sum(h[t]**2))",
     "h[t] = tanh(U @ h[t-1] + x[t])\n"  # cases in a sum in a function in a sum
     "L = sum_t(sum(sigmoid(V @ concat(h[t], x[t])) * (P @ concat(x[t], h[t]))))",
+    "an[j] = tanh(U @ an[j-1] + src[j])\ne[t,j] = sum(u * tanh(an[j]))\n"  # a copy of x that changes the order of indices
+    "ctx[t] = sum_j(sigmoid(e[t,j]) * an[j])\nL = sum_t(sum(ctx[t] * (W @ x[t-1]) + V @ x[t+1]))",
+    "h[t] = where(where(1 < 2, 0.5, 0.2) > 0.1, tanh(U @ h[t-1] + x[t]), 0)",  # cases in a condition, of no letter
 ])
 def test_unusual_cells_are_proved_too(text):
     derivation = Cell(text).derivation()
@@ -467,10 +470,14 @@ def test_one_example_s_equations_stand_where_examples_are_apart():
     assert "Σ_b" not in text and "The equations are those of one example; gradients of parameters are summed" in text
 
 
-def test_what_sympy_has_no_function_for_is_proved_step_by_step():
-    derivation = Cell("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(max(h[t]))").derivation()
+@pytest.mark.parametrize("text, left_out", [
+    ("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(max(h[t]))", 1),
+    ("h[t] = hard_sigmoid(like(max(W @ x[t]), h[t-1]) + h[t-1])", 4),  # SymPy cannot compare it with a number
+])
+def test_what_sympy_has_no_function_for_is_proved_step_by_step(text, left_out):
+    derivation = Cell(text).derivation()
     proof = derivation.check(points=3)
-    assert proof.ok and len(proof.recursion) == len(derivation.recursion) - 1
+    assert proof.ok and len(proof.recursion) == len(derivation.recursion) - left_out
 
 
 def test_the_size_is_that_of_the_cell():

@@ -175,6 +175,12 @@ class Components:
         applied = isinstance(found, type) and issubclass(found, Application | Relational)
         return partial(found, evaluate=False) if applied else found
 
+    def Piecewise(self, *cases):
+        """Cases as written: SymPy's own fold those in a condition, and cannot where they depend on no letter."""
+        s = self.symbols.sympy
+        pairs = (s.Tuple.__new__(s.functions.elementary.piecewise.ExprCondPair, *case) for case in cases)
+        return s.Basic.__new__(s.Piecewise, *pairs)
+
     def dims(self, n: Node) -> tuple:
         return self.system.inferred.nodes[n]
 
