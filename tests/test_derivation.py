@@ -61,7 +61,7 @@ def test_second_order_is_proved_the_same_way(name, order):
     "h[t] = tanh(where(where(t == T, sum(x[t]) > 0.1, 1), U @ h[t-1] + x[t], x[t]))\nL = sum_t(sum(h[t]**2))",
     "h[t] = tanh(U @ h[t-1] + x[t])\n"  # cases in a sum in a function in a sum
     "L = sum_t(sum(sigmoid(V @ concat(h[t], x[t])) * (P @ concat(x[t], h[t]))))",
-    "an[j] = tanh(U @ an[j-1] + src[j])\ne[t,j] = sum(u * tanh(an[j]))\n"  # a copy of x that changes the order of indices
+    "an[j] = tanh(U @ an[j-1] + src[j])\ne[t,j] = sum(u * tanh(an[j]))\n"  # indices in another order for a copy of x
     "ctx[t] = sum_j(sigmoid(e[t,j]) * an[j])\nL = sum_t(sum(ctx[t] * (W @ x[t-1]) + V @ x[t+1]))",
     "h[t] = where(where(1 < 2, 0.5, 0.2) > 0.1, tanh(U @ h[t-1] + x[t]), 0)",  # cases in a condition, of no letter
 ])
