@@ -125,8 +125,8 @@ def aligned(w: Writer, chains: Iterable[Chain]) -> str:
     chains = list(chains)
     widths = [latex.width(w.latex(c.left)) for c in chains]
     half = latex.WIDEST / 2
-    uncut = max(latex.width(line) for c in chains for right, _ in c.rights for line in latex.broken(w.latex(right), half))
-    most = min(half, latex.WIDEST - uncut)
+    pieces = (line for c in chains for right, _ in c.rights for line in latex.broken(w.latex(right), half))
+    most = min(half, latex.WIDEST - max(map(latex.width, pieces)))
     room = latex.WIDEST - max((n for n in widths if n <= most), default=0)
     return "\\begin{align*}\n" + " \\\\\n".join(line for c, n in zip(chains, widths) for line in chain(
         w, c, room, n > most)) + "\n\\end{align*}"

@@ -178,16 +178,16 @@ _CLOSES = re.compile(r"\\right(?![a-z])|\\end|\}|\\rvert")
 _SILENT = re.compile(
     r"\\(?:mathrm|mathit|mathbf|operatorname|text|Big[lr]|quad|tilde|hat|bar|dot)(?![a-z])|\\,")
 _COMMAND = re.compile(r"\\[A-Za-z]+ ?")
-_INNER = r"[^{}]"
+_INNER = r"(?!\\frac|\\begin)[^{}]"
 for _ in range(5):
-    _INNER = rf"(?:[^{{}}]|\{{{_INNER}*\}})"  # braces inside braces
-_STACKED = re.compile(rf"\\frac\{{({_INNER}*)\}}\{{({_INNER}*)\}}|\\begin\{{cases\}}((?:(?!\\begin).)*?)\\end\{{cases\}}")
+    _INNER = rf"(?:(?!\\frac|\\begin)[^{{}}]|\{{{_INNER}*\}})"  # braces inside braces, with no other stack in them
+_STACK = re.compile(rf"\\frac\{{({_INNER}*)\}}\{{({_INNER}*)\}}|\\begin\{{cases\}}({_INNER}*)\\end\{{cases\}}")
 
 
 def _widest(stack: re.Match) -> str:
-    """The widest of what stands on top of each other, and the room around it."""
+    """The widest row of a fraction or of cases, and the room around it."""
     rows = [stack[1], stack[2]] if stack[3] is None else stack[3].split(r" \\ ")
-    return "{x" + max(rows, key=width) + "}"
+    return "x" + max(rows, key=width)
 
 
 def width(text: str) -> float:
@@ -196,8 +196,8 @@ def width(text: str) -> float:
     >>> width("a + b"), round(width("\\\\sum_{t=1}^{T} \\\\mathrm{d}a_{t}"), 1)
     (5.0, 4.7)
     """
-    while stack := _STACKED.search(text):
-        text = text[:stack.start()] + _widest(stack) + text[stack.end():]
+    while text != (text := _STACK.sub(_widest, text)):
+        pass
     text = re.sub(r"\\sum_\{[^{}]*(\{[^{}]*\})?\}(\^\{[^{}]*(\{[^{}]*\})?\})?", "##", text)
     text = _SILENT.sub("", re.sub(r" (\+|-|=|\\[a-z]+) (?=[^ ])", "###", text))
     small = 0.0
