@@ -359,6 +359,31 @@ def test_the_textbook_comes_out(name):
         assert unordered(found[adjoint]) is unordered(value), adjoint
 
 
+AS_PRINTED = {  # the same, with as much worked in as the books do: by value
+    "tanh RNN with softmax": """
+dh[t] = V.T @ (softmax(o[t]) - onehot(y[t])) + U.T @ ((1 - h[t+1]**2) * dh[t+1])
+dV = sum_t(outer(softmax(o[t]) - onehot(y[t]), h[t]))
+dc = sum_t(softmax(o[t]) - onehot(y[t]))
+dW = sum_t(outer((1 - h[t]**2) * dh[t], x[t]))
+dU = sum_t(outer((1 - h[t]**2) * dh[t], h[t-1]))
+db = sum_t((1 - h[t]**2) * dh[t])
+""",
+    "peephole LSTM": """
+da_o[t] = dy[t] * tanh(c[t]) * sigmoid(a_o[t]) * (1 - sigmoid(a_o[t]))
+dc[t] = dy[t] * o[t] * sech(c[t])**2 + p_o * da_o[t] + p_i * da_i[t+1] + p_f * da_f[t+1] + dc[t+1] * f[t+1]
+da_f[t] = dc[t] * c[t-1] * f[t] * sigmoid(-a_f[t])
+da_i[t] = dc[t] * z[t] * i[t] * sigmoid(-a_i[t])
+da_z[t] = dc[t] * i[t] * sech(a_z[t])**2
+""",
+}
+
+
+@pytest.mark.parametrize("name", AS_PRINTED)
+def test_the_textbook_s_own_lines_are_right(name):
+    lines = Cell(TEXTBOOKS[name][0]).grade(AS_PRINTED[name]).lines
+    assert [line.verdict for line in lines] == ["right"] * len(lines), lines
+
+
 def test_the_step_jacobians_of_the_textbooks_come_out():
     """tanh RNN: dh_t/dh_{t-1} = diag(1 - h_t^2) U. LSTM: dc_t/dc_{t-1} = diag(f_t), and routes through the gates."""
     (loop,) = zoo["rnn"].derivation().recurrences

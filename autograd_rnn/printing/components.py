@@ -125,7 +125,7 @@ class Symbols:
 
     def total(self, term, var, first, last):
         """The sum of a term over var = first..last; a term without var as often as there are values."""
-        s, term = self.sympy, self.sympy.sympify(term)
+        s, term = self.sympy, self.sympy.Integer(term) if isinstance(term, int) else term
         if var not in free_symbols(term, self.free):
             return term * (last - first + 1)
         # As it is: Sum(...) would pull cases out of an inner sum whose letter they depend on, and take minutes to look
