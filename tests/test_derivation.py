@@ -174,12 +174,18 @@ def test_a_damaged_rule_is_caught_and_named(primitive, monkeypatch):
     assert any(v.what.startswith(f"{primitive} at") for v in wrong)
 
 
-def test_a_damaged_recursion_is_caught_and_named():
-    derivation = zoo["lstm"].derivation()
+def without_a_term(value):
+    return P.total(*value.args[1:]) if value.op is P.add else -value
+
+
+@pytest.mark.parametrize("name", ["lstm", "clockwork"])
+@pytest.mark.parametrize("damage", [lambda value: value + P.like(0.001, value), without_a_term])
+def test_a_damaged_recursion_is_caught_and_named(name, damage):
+    derivation = zoo[name].derivation()
     for k, eq in enumerate(derivation.recursion):
         damaged = Derivation(derivation.derived, derivation.outputs)
-        wrong = replace(eq, value=eq.value + P.like(0.001, eq.value))
-        damaged.__dict__["recursion"] = (*derivation.recursion[:k], wrong, *derivation.recursion[k + 1:])
+        damaged.__dict__["recursion"] = (
+            *derivation.recursion[:k], replace(eq, value=damage(eq.value)), *derivation.recursion[k + 1:])
         found = [key for key, error in prove_recursion(damaged, 0) if error > 1e-12]
         assert found == [str(eq) if eq.end else eq.name]
 

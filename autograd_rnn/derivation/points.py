@@ -72,8 +72,8 @@ def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, la
         declared = system.declarations.get(name)
         if role == "class":
             return rng.integers(0, 2, whole)
-        if role == "const":
-            return rng.integers(1, 4, whole).astype(float)
+        if role == "const":  # 1, 2 and 3 alike: one point must see every case of `t % period == 0`
+            return rng.permutation((rng.integers(3) + np.arange(np.prod(whole, dtype=int))) % 3 + 1.0).reshape(whole)
         if declared is not None and declared.kind == "bernoulli":
             return rng.integers(0, 2, whole).astype(float)
         fan_in = shape[-1] if role == "parameter" and len(system.shapes[name]) > 1 else 1
