@@ -35,7 +35,10 @@ def cell_of(argument: str) -> Cell:
             raise CellError(f"What stdin gives is no {e.encoding} text: byte {e.start}.") from e
     if argument.endswith(".cell"):
         return Cell(read_text(argument), Path(argument).stem)
-    return zoo.named(argument)
+    try:
+        return zoo.named(argument)
+    except CellError as e:
+        raise CellError(e.fact, remedy=f"{e.remedy} A file is named *.cell.") from None
 
 
 def described(cell: Cell) -> str:

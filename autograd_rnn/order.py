@@ -134,17 +134,19 @@ def schedule(system: System) -> tuple[Node | Equation | Loop, ...]:
     """Operations and loops in an order in which everything is ready when it is read."""
     steps, stuck = _ordered(system)
     for component, edges in stuck:
-        names = _cycle(component, edges)
+        names, _ = _cycle(component, edges)
         fact = f"These equations wait for each other: {_path(names)}."
         remedy = "Every way around must step back (or forward) along one index: read one of them at `[t-1]`."
         raise names[0].line.error(fact, 0, remedy) if names[0].line else CellError(fact, remedy=remedy)
     return steps
 
 
-def waiting(system: System) -> list[tuple[tuple[Equation, ...], str]]:
-    """Equations that wait for each other, so that no order runs through them, with a way round: a -> b -> a."""
-    return [(tuple(v for v in component if isinstance(v, Equation)), _path(_cycle(component, edges)))
-            for component, edges in _ordered(system)[1]]
+def waiting(system: System) -> list[tuple[tuple[Equation, ...], bool, str]]:
+    """Equations that wait for each other, so that no order runs through them; whether they do so within a step, and not
+    by stepping both back and forward; a way round: a -> b -> a."""
+    found = [(component, *_cycle(component, edges)) for component, edges in _ordered(system)[1]]
+    return [(tuple(v for v in component if isinstance(v, Equation)), still, _path(names))
+            for component, names, still in found]
 
 
 def _ordered(system: System) -> tuple[tuple, list[tuple[list, list]]]:
@@ -195,12 +197,15 @@ def _loop_index(system, edges) -> tuple[str, int] | None:
     return None
 
 
-def _cycle(component, edges) -> list[Equation]:
-    """The equations of one cycle, or of the component where a cycle has none."""
+def _cycle(component, edges) -> tuple[list[Equation], bool]:
+    """The equations of one cycle, or of the component where a cycle has none; one that takes no step where there is."""
     import networkx
 
-    cycle = [a for a, _ in networkx.find_cycle(networkx.DiGraph([(a, b) for a, b, _ in edges]))]
-    return [v for v in cycle if isinstance(v, Equation)] or [v for v in component if isinstance(v, Equation)]
+    stays = networkx.DiGraph([(a, b) for a, b, d in edges if not any(i in (-1, 1) for i in d.values())])
+    still = not networkx.is_directed_acyclic_graph(stays)
+    cycle = [a for a, _ in networkx.find_cycle(stays if still else networkx.DiGraph([(a, b) for a, b, _ in edges]))]
+    found = [v for v in cycle if isinstance(v, Equation)] if still else []
+    return found or [v for v in component if isinstance(v, Equation)], still
 
 
 def _path(names: list[Equation]) -> str:

@@ -229,7 +229,7 @@ outer = Primitive("outer", _outer, lambda g, y, a, b: (g @ b, g.T @ a), shape="(
                   wants="rank", sympy=lambda e, i, a, b: a(i[0]) * b(i[1]) if len(a.dims) == 1 else e.sum(
                       a.dims[1], lambda k: a(i[0], k) * b(i[1], k)), latex=r"{0:3} \, {1:9}^{{\top}}")
 diag = Primitive("diag", _diag, lambda g, y, x: (diagonal(g),), shape="(n) -> (n n)",
-                 sympy=lambda e, i, x: e.KroneckerDelta(i[0], i[1]) * x(i[0]), latex=r"\operatorname{{diag}}({0})")
+                 sympy=lambda e, i, x: e.KroneckerDelta(i[0], i[1]) * x(i[0]), latex=r"\operatorname{{diag}}{0:10}")
 diagonal = Primitive("diagonal", lambda x: np.diagonal(x, axis1=-2, axis2=-1), lambda g, y, x: (diag(g),),
                      shape="(n n) -> (n)", sympy=lambda e, i, x: x(i[0], i[0]),
                      numpy="np.diagonal({0}, axis1=-2, axis2=-1)")
@@ -271,31 +271,31 @@ unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, p
                     shape="_, s -> s", shape_only=(1,), statics=2, sympy=lambda e, i, g, x, start, stop: e.Piecewise(
                         (g(i[0] - start), e.And(i[0] > start, i[0] <= stop)), (0, True)))
 
-exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp({0})",
+exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp{0:10}",
                 machine=lambda v, x: v.exp(x))
-log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log({0})",
+log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log{0:10}",
                 numpy="np.log({0})", machine=lambda v, x: v.each("log", x))
 sqrt = Primitive("sqrt", _sqrt, lambda g, y, x: (g / (2 * y),), sympy=lambda e, x: e.sqrt(x), latex=r"\sqrt{{{0}}}",
                  numpy="np.sqrt({0})", machine=lambda v, x: v.call("sqrt", x))
-sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin({0})",
+sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin{0:10}",
                 machine=lambda v, x: v.each("sin", x))
-cos = Primitive("cos", np.cos, lambda g, y, x: (-(g * sin(x)),), sympy=lambda e, x: e.cos(x), latex=r"\cos({0})",
+cos = Primitive("cos", np.cos, lambda g, y, x: (-(g * sin(x)),), sympy=lambda e, x: e.cos(x), latex=r"\cos{0:10}",
                 machine=lambda v, x: v.each("cos", x))
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: (g * sech(x) ** 2,), sympy=lambda e, x: e.tanh(x),
-                 latex=r"\tanh({0})", machine=lambda v, x: v.tanh(x))
+                 latex=r"\tanh{0:10}", machine=lambda v, x: v.tanh(x))
 sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=lambda e, x: e.sech(x),
-                 latex=r"\operatorname{{sech}}({0})", numpy="(1 / np.cosh({0}))",
+                 latex=r"\operatorname{{sech}}{0:10}", numpy="(1 / np.cosh({0}))",
                  machine=lambda v, x: v.sech(x))
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
-                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma({0})", numpy="(1 / (1 + np.exp(-{0:9})))",
+                    sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma{0:10}", numpy="(1 / (1 + np.exp(-{0:9})))",
                     machine=lambda v, x: v.sigmoid(x))
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
-                     sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}({0})",
+                     sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}{0:10}",
                      numpy="np.logaddexp(0, {0})",
                      machine=lambda v, x: v.maximum(x, 0) + v.each("log1p", v.exp(-v.absolute(x))))
 abs = Primitive("abs", _abs, lambda g, y, x: (g * sign(x),), sympy=lambda e, x: e.Abs(x), latex=r"\lvert {0} \rvert",
                 numpy="np.abs({0})", machine=lambda v, x: v.absolute(x))
-sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}({0})",
+sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}{0:10}",
                  numpy="np.sign({0})", machine=lambda v, x: v.choose(
                      v.compare(">", x, 0), 1, v.choose(v.compare("<", x, 0), -1, x)))
 floor = Primitive("floor", lambda x: np.floor(np.real(x)), None, sympy=lambda e, x: e.floor(x),
@@ -330,7 +330,7 @@ eq = Primitive("eq", _compare(np.equal), None, "s, s -> s", lambda e, a, b: e.Eq
 ne = Primitive("ne", _compare(np.not_equal), None, "s, s -> s", lambda e, a, b: e.Ne(a, b), infix=("!=", 0, r"\ne"),
                numpy="np.not_equal({0}, {1}).astype(dtype)", machine=lambda v, a, b: v.truth("!=", a, b))
 stop_gradient = Primitive("stop_gradient", lambda x: np.real(x), None, sympy=lambda e, x: x,
-                          latex=r"\operatorname{{stop}}({0})", numpy="({0})", machine=lambda v, x: x)
+                          latex=r"\operatorname{{stop}}{0:10}", numpy="({0})", machine=lambda v, x: x)
 
 onehot = Primitive("onehot", _onehot, None, shape="k -> (n)", wants="shape",
                    sympy=lambda e, i, k: e.KroneckerDelta(k() + 1, i[0]), latex=r"\mathbf{{e}}_{{{0}}}")

@@ -57,7 +57,12 @@ def test_compare_prints_what_differs(capsys, tmp_path):
     path.write_text(zoo["gru"].text)
     status, out, _ = outcome(capsys, "compare", str(path), "gru")
     assert status == 0 and out.count("the same") == 2
-    assert outcome(capsys, "compare", "lstm", "lstmm")[0] == 2
+
+
+@pytest.mark.parametrize("argv", [["show", "lstmm"], ["compare", "lstm", "lstmm"]])
+def test_a_name_that_the_zoo_lacks_may_be_a_file_s(argv, capsys):
+    status, _, err = outcome(capsys, *argv)
+    assert status == 2 and "Did you mean `lstm`" in err and err.endswith(" A file is named *.cell.\n")
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])

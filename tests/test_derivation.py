@@ -61,6 +61,9 @@ def test_second_order_is_proved_the_same_way(name, order):
     "h[t] = tanh(where(where(t == T, sum(x[t]) > 0.1, 1), U @ h[t-1] + x[t], x[t]))\nL = sum_t(sum(h[t]**2))",
     "h[t] = tanh(U @ h[t-1] + x[t])\n"  # cases in a sum in a function in a sum
     "L = sum_t(sum(sigmoid(V @ concat(h[t], x[t])) * (P @ concat(x[t], h[t]))))",
+    "an[j] = tanh(U @ an[j-1] + src[j])\ne[t,j] = sum(u * tanh(an[j]))\n"  # indices in another order for a copy of x
+    "ctx[t] = sum_j(sigmoid(e[t,j]) * an[j])\nL = sum_t(sum(ctx[t] * (W @ x[t-1]) + V @ x[t+1]))",
+    "h[t] = where(where(1 < 2, 0.5, 0.2) > 0.1, tanh(U @ h[t-1] + x[t]), 0)",  # cases in a condition, of no letter
 ])
 def test_unusual_cells_are_proved_too(text):
     derivation = Cell(text).derivation()
@@ -171,12 +174,18 @@ def test_a_damaged_rule_is_caught_and_named(primitive, monkeypatch):
     assert any(v.what.startswith(f"{primitive} at") for v in wrong)
 
 
-def test_a_damaged_recursion_is_caught_and_named():
-    derivation = zoo["lstm"].derivation()
+def without_a_term(value):
+    return P.total(*value.args[1:]) if value.op is P.add else -value
+
+
+@pytest.mark.parametrize("name", ["lstm", "clockwork"])
+@pytest.mark.parametrize("damage", [lambda value: value + P.like(0.001, value), without_a_term])
+def test_a_damaged_recursion_is_caught_and_named(name, damage):
+    derivation = zoo[name].derivation()
     for k, eq in enumerate(derivation.recursion):
         damaged = Derivation(derivation.derived, derivation.outputs)
-        wrong = replace(eq, value=eq.value + P.like(0.001, eq.value))
-        damaged.__dict__["recursion"] = (*derivation.recursion[:k], wrong, *derivation.recursion[k + 1:])
+        damaged.__dict__["recursion"] = (
+            *derivation.recursion[:k], replace(eq, value=damage(eq.value)), *derivation.recursion[k + 1:])
         found = [key for key, error in prove_recursion(damaged, 0) if error > 1e-12]
         assert found == [str(eq) if eq.end else eq.name]
 
@@ -356,6 +365,31 @@ def test_the_textbook_comes_out(name):
         assert unordered(found[adjoint]) is unordered(value), adjoint
 
 
+AS_PRINTED = {  # the same, with as much worked in as the books do: by value
+    "tanh RNN with softmax": """
+dh[t] = V.T @ (softmax(o[t]) - onehot(y[t])) + U.T @ ((1 - h[t+1]**2) * dh[t+1])
+dV = sum_t(outer(softmax(o[t]) - onehot(y[t]), h[t]))
+dc = sum_t(softmax(o[t]) - onehot(y[t]))
+dW = sum_t(outer((1 - h[t]**2) * dh[t], x[t]))
+dU = sum_t(outer((1 - h[t]**2) * dh[t], h[t-1]))
+db = sum_t((1 - h[t]**2) * dh[t])
+""",
+    "peephole LSTM": """
+da_o[t] = dy[t] * tanh(c[t]) * sigmoid(a_o[t]) * (1 - sigmoid(a_o[t]))
+dc[t] = dy[t] * o[t] * sech(c[t])**2 + p_o * da_o[t] + p_i * da_i[t+1] + p_f * da_f[t+1] + dc[t+1] * f[t+1]
+da_f[t] = dc[t] * c[t-1] * f[t] * sigmoid(-a_f[t])
+da_i[t] = dc[t] * z[t] * i[t] * sigmoid(-a_i[t])
+da_z[t] = dc[t] * i[t] * sech(a_z[t])**2
+""",
+}
+
+
+@pytest.mark.parametrize("name", AS_PRINTED)
+def test_the_textbook_s_own_lines_are_right(name):
+    lines = Cell(TEXTBOOKS[name][0]).grade(AS_PRINTED[name]).lines
+    assert [line.verdict for line in lines] == ["right"] * len(lines), lines
+
+
 def test_the_step_jacobians_of_the_textbooks_come_out():
     """tanh RNN: dh_t/dh_{t-1} = diag(1 - h_t^2) U. LSTM: dc_t/dc_{t-1} = diag(f_t), and routes through the gates."""
     (loop,) = zoo["rnn"].derivation().recurrences
@@ -467,10 +501,14 @@ def test_one_example_s_equations_stand_where_examples_are_apart():
     assert "Σ_b" not in text and "The equations are those of one example; gradients of parameters are summed" in text
 
 
-def test_what_sympy_has_no_function_for_is_proved_step_by_step():
-    derivation = Cell("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(max(h[t]))").derivation()
+@pytest.mark.parametrize("text, left_out", [
+    ("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum_t(max(h[t]))", 1),
+    ("h[t] = hard_sigmoid(like(max(W @ x[t]), h[t-1]) + h[t-1])", 4),  # SymPy cannot compare it with a number
+])
+def test_what_sympy_has_no_function_for_is_proved_step_by_step(text, left_out):
+    derivation = Cell(text).derivation()
     proof = derivation.check(points=3)
-    assert proof.ok and len(proof.recursion) == len(derivation.recursion) - 1
+    assert proof.ok and len(proof.recursion) == len(derivation.recursion) - left_out
 
 
 def test_the_size_is_that_of_the_cell():

@@ -185,6 +185,7 @@ CIRCULAR = [  # (cell, text, verdicts)
     ("rnn", "s = sum_t(da_h[t])\ndb = s\nq = db", ["own name", "right", "own name"]),
     ("rnn", "dh[t] = Delta_h[t] + U.T @ da_h[t]\nda_h[t] = dh[t] * (1 - h[t]**2)", ["time index", "right"]),
     ("two_layers", "dc[t,l] = dc[t,l]", ["circular"]),
+    ("rnn", "dh[t] = Delta_h[t] + U.T @ da_h[t+1] + 0 * dh[t-1]\nda_h[t] = dh[t] * (1 - h[t]**2)", ["both ways"] * 2),
 ]
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..gradient import PULLBACK
-from ..graph import Node, Position, node, read, rewrite, topological
+from ..adjoint import replaced
+from ..graph import Node, Position, node, read, topological
 from .jacobian import PARTIAL, Recurrence
 from .rewrites import sums_batch
 
@@ -128,13 +128,7 @@ def _rules(d: Derivation, name: str, site: Node, told: set[Node]) -> Iterator[Ch
             yield Prose(("Back through ", read(eq.name, eq.at), ":"))
         for s in steps:
             law = LAWS.get(s.rule, f"derivative of {s.rule}")
-            yield Chain(_named(d, d.printed_form(s.before)), ((d.printed_form(s.after), law),))
-
-
-def _named(d: Derivation, before: Node) -> Node:
-    """A pullback through the whole right side of an equation, as one through the variable it defines."""
-    return rewrite([before], lambda n, args: node(PULLBACK, n.args[0], d.held.get(n.args[1], n.args[1]), n.args[2])
-                   if n.op is PULLBACK else None)[before]
+            yield Chain(d.printed_form(replaced(s.before, d.held)), ((d.printed_form(replaced(s.after, d.held)), law),))
 
 
 def carries(d: Derivation) -> Section:

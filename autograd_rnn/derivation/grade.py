@@ -43,7 +43,8 @@ class Judged:
     """A line of the homework, its verdict and what it lacks.
 
     "right"; "own name", a name of her own; "transpose", "time index", "shape" or "wrong"; "circular" where the line
-    waits for itself; "not judged" where the truth is zero by cancellation, as the line is; "unreadable".
+    waits for itself, "both ways" where it steps back and forward in time; "not judged" where the truth is zero by
+    cancellation, as the line is; "unreadable".
     """
 
     text: str
@@ -182,10 +183,12 @@ class _Homework:
         axes = dict(self.home.axes)
         right = System(delays((eq for eq, line in judged if line.ok), axes), axes, self.system.model,
                        self.system.declarations)
-        circular = {(eq.name, eq.at): way for equations, way in waiting(right) for eq in equations}
+        stuck = {(eq.name, eq.at): ("circular", f"it waits for itself: {way}") if still else
+                 ("both ways", f"no order of steps runs through it, back and forward: {way}")
+                 for equations, still, way in waiting(right) for eq in equations}
         for eq, line in judged:
-            way = circular.get((eq.name, eq.at)) if line.ok else None
-            yield line if way is None else replace(line, verdict="circular", notes=(f"it waits for itself: {way}",))
+            verdict, note = stuck.get((eq.name, eq.at), ("", "")) if line.ok else ("", "")
+            yield replace(line, verdict=verdict, notes=(note,)) if verdict else line
 
     def judged(self, eq: Equation) -> Judged:
         assert eq.line is not None

@@ -142,7 +142,7 @@ class _Recurrence:
         for u in (*states, *self.reached):
             if u not in found:
                 continue
-            sent = gate_values(replaced(found[u], by_name), self.held)
+            sent = gate_values(replaced(replaced(found[u], by_name), self.held), self.held)
             matrix = jacobian(sent, g, self.typing.rank)
             if matrix is not None:
                 rows[u] = matrix

@@ -72,8 +72,8 @@ def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, la
         declared = system.declarations.get(name)
         if role == "class":
             return rng.integers(0, 2, whole)
-        if role == "const":
-            return rng.integers(1, 4, whole).astype(float)
+        if role == "const":  # 1, 2 and 3 alike: one point must see every case of `t % period == 0`
+            return rng.permutation((rng.integers(3) + np.arange(np.prod(whole, dtype=int))) % 3 + 1.0).reshape(whole)
         if declared is not None and declared.kind == "bernoulli":
             return rng.integers(0, 2, whole).astype(float)
         fan_in = shape[-1] if role == "parameter" and len(system.shapes[name]) > 1 else 1
@@ -153,21 +153,20 @@ class Bench:
         run = replace(given, values=values, sizes=sizes, dtype=np.result_type(given.dtype, np.complex64))
         wanted = [eq.name for eq in self.equations] + self.directions
         stores = evaluate(system, run, wanted)
-        return {n: _aligned(system, n, stores[n], n in self.shared) for n in wanted}
+        return {n: self._aligned(n, stores[n], n in system.per_example) for n in wanted}
 
-
-def _aligned(system: System, name: str, store: np.ndarray, shared: bool) -> np.ndarray:
-    """Without its border, along every index and the batch, so that any two arrays meet; once where it is shared."""
-    axes = system.axes[name]
-    array = store[(slice(None), *(slice(1, -1),) * len(axes))]
-    if name not in system.per_example:
-        array = np.expand_dims(array, 1 + len(axes))
-    elif shared:
-        array = array.take([0], axis=1 + len(axes))
-    for k, i in enumerate(system.indices):
-        if i not in axes:
-            array = np.expand_dims(array, 1 + k)
-    return array
+    def _aligned(self, name: str, store: np.ndarray, batched: bool) -> np.ndarray:
+        """Without its border, along every index and the batch, so that any two arrays meet; once where it is shared."""
+        axes = self.axes[name]
+        array = store[(slice(None), *(slice(1, -1),) * len(axes))]
+        if not batched:
+            array = np.expand_dims(array, 1 + len(axes))
+        elif name in self.shared:
+            array = array.take([0], axis=1 + len(axes))
+        for k, i in enumerate(self.system.indices):  # its own order: copies of delayed values may come with another
+            if i not in axes:
+                array = np.expand_dims(array, 1 + k)
+        return array
 
 
 def unmet(told: np.ndarray, indices: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from ..equations import BATCH, System
 from ..evaluate import evaluate
 from ..graph import Node, Position, extent_name, node, read
 from ..parse import Declaration, Line
-from ..printing.components import Symbols, symbol_name
+from ..printing.components import Symbols, free_symbols, symbol_name
 from ..shapes import carry_over
 from .points import drawn
 
@@ -178,7 +178,7 @@ class _Values:
         self.system, self.given = d.printed, given
         self.real: Any = float if given.dtype == np.float64 else given.dtype.type
         self.arrays = {**evaluate(d.derived.forward, given), **cotangents}
-        self.letters: dict[Any, tuple] = {}
+        self.free: dict[Any, frozenset] = {}
         self.known: dict[tuple, float] = {}
         self.symbols = {symbol_name(n): n for n in self.system.axes}
         sizes = carry_over(given.sizes, d.derived.forward.inferred, d.final_system.inferred)
@@ -207,9 +207,7 @@ class _Values:
         """
         if e in here:
             return here[e]
-        if e not in self.letters:
-            self.letters[e] = tuple(e.free_symbols)
-        key = (e, size, here[self.example], *map(here.get, self.letters[e]))
+        key = (e, size, here[self.example], *map(here.get, free_symbols(e, self.free)))
         if key not in self.known:
             self.known[key] = self.worked_out(e, here, size)
         return self.known[key]
@@ -231,10 +229,11 @@ class _Values:
             known = name not in self.scalars and all(map(isfinite, place))
             return self.at(name, tuple(map(round, place)), here[self.example]) if known else self.scalars.get(name, nan)
         if isinstance(e, sympy.Sum):
-            var, first, last = e.limits[-1]
-            inner = e.func(e.function, *e.limits[:-1]) if len(e.limits) > 1 else e.function
-            steps = range(round(self.number(first, here)), round(self.number(last, here)) + 1)
-            return sum(self.number(inner, {**here, var: float(k)}, size) for k in steps)
+            places = [here]
+            for var, first, last in reversed(e.limits):
+                places = [{**place, var: float(k)} for place in places for k in range(
+                    round(self.number(first, place)), round(self.number(last, place)) + 1)]
+            return sum(self.number(e.function, place, size) for place in places)
         if isinstance(e, sympy.Piecewise):
             return next(self.number(a, here) for a, c in e.args if self.number(c, here))
         args = [self.number(a, here, size) for a in e.args]

@@ -119,13 +119,17 @@ def _wrapped(said: str, width: int) -> list[str]:
 def aligned(w: Writer, chains: Iterable[Chain]) -> str:
     """An align* environment; all lines are cut to the room that the widest left side leaves.
 
-    A left side wider than half a page stands above its right sides, lest it push all of them off the page.
+    A left side stands above its right sides where it would push them off the page: where it is wider than half of it,
+    or than what the widest piece that cannot be cut leaves.
     """
     chains = list(chains)
     widths = [latex.width(w.latex(c.left)) for c in chains]
-    room = latex.WIDEST - max((n for n in widths if n <= latex.WIDEST / 2), default=0)
+    half = latex.WIDEST / 2
+    pieces = (line for c in chains for right, _ in c.rights for line in latex.broken(w.latex(right), half))
+    most = min(half, latex.WIDEST - max(map(latex.width, pieces)))
+    room = latex.WIDEST - max((n for n in widths if n <= most), default=0)
     return "\\begin{align*}\n" + " \\\\\n".join(line for c, n in zip(chains, widths) for line in chain(
-        w, c, room, n > latex.WIDEST / 2)) + "\n\\end{align*}"
+        w, c, room, n > most)) + "\n\\end{align*}"
 
 
 def chain(w: Writer, item: Chain, room: float, above: bool) -> list[str]:
@@ -198,6 +202,7 @@ def rows(w: Writer, item: Chain) -> str:
         for j, line in enumerate(lines):
             left = shown(w.latex(item.left)) if not k and not j else ""
             why = escape(reason) if j == len(lines) - 1 else ""
-            out += (f'<tr><td class="left">{left}</td><td>{"" if j else "="}</td><td>{shown(line.strip())}</td>'
+            body = shown("{}" * (j > 0) + line.strip())  # + between operands, though the first stands on the line above
+            out += (f'<tr><td class="left">{left}</td><td>{"" if j else "="}</td><td>{body}</td>'
                     f'<td class="reason">{why}</td></tr>')
     return f"<tbody>{out}</tbody>"

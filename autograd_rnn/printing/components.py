@@ -12,7 +12,9 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, count, islice
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +51,7 @@ class Symbols:
         self.taken = {*system.axes, *system.indices, *map(extent_name, system.indices)}
         self.bound: dict[str, object] = {}  # index -> the symbol a sum has bound it to
         self.ordered = False  # t - 1 as it is written, rather than as SymPy sorts it
+        self.free: dict[Any, frozenset] = {}  # of every expression that was summed, and of its parts
         self.scope: list[str] = []  # names of all symbols that enclosing sums have bound
         self.batch = self.fresh("b")
         self.batch_extent = self.fresh("B")
@@ -122,15 +125,25 @@ class Symbols:
 
     def total(self, term, var, first, last):
         """The sum of a term over var = first..last; a term without var as often as there are values."""
-        term = self.sympy.Integer(term) if isinstance(term, int) else term
-        if not term.has_free(var):
+        s, term = self.sympy, self.sympy.Integer(term) if isinstance(term, int) else term
+        if var not in free_symbols(term, self.free):
             return term * (last - first + 1)
-        if any(a.has(self.sympy.Piecewise) for a in term.atoms(self.sympy.Sum)):
-            # SymPy would pull the cases out of the inner sum whose letter they depend on
-            found = self.sympy.Expr.__new__(self.sympy.Sum, term, self.sympy.Tuple(var, first, last))
-            found.is_commutative = True
-            return found
-        return self.sympy.Sum(term, (var, first, last))
+        # As it is: Sum(...) would pull cases out of an inner sum whose letter they depend on, and take minutes to look
+        inner = term.args if isinstance(term, s.Sum) else (term,)
+        found = s.Expr.__new__(s.Sum, *inner, s.Tuple(var, first, last))
+        found.is_commutative = True
+        return found
+
+
+def free_symbols(e, known: dict) -> frozenset:
+    """The symbols that a SymPy expression depends on; those of its parts are remembered in `known`.
+
+    SymPy's own asks sums within sums anew at each level, and substitutes in all of them to do so.
+    """
+    if e not in known:
+        parts = frozenset((e,)) if e.is_Symbol else frozenset().union(*(free_symbols(a, known) for a in e.args))
+        known[e] = parts.difference(getattr(e, "bound_symbols", ()))
+    return known[e]
 
 
 class Operand:
@@ -153,7 +166,20 @@ class Components:
         self.done: dict[tuple, object] = {}
 
     def __getattr__(self, name: str):
-        return getattr(self.symbols.sympy, name)
+        """SymPy's own of this name, applied as written: its `eval`s look for the sign and the common factors of whole
+        sums, which takes minutes and finds nothing."""
+        from sympy.core.function import Application
+        from sympy.core.relational import Relational
+
+        found = getattr(self.symbols.sympy, name)
+        applied = isinstance(found, type) and issubclass(found, Application | Relational)
+        return partial(found, evaluate=False) if applied else found
+
+    def Piecewise(self, *cases):
+        """Cases as written: SymPy's own fold those in a condition, and cannot where they depend on no letter."""
+        s = self.symbols.sympy
+        pairs = (s.Tuple.__new__(s.functions.elementary.piecewise.ExprCondPair, *case) for case in cases)
+        return s.Basic.__new__(s.Piecewise, *pairs)
 
     def dims(self, n: Node) -> tuple:
         return self.system.inferred.nodes[n]
@@ -174,7 +200,7 @@ class Components:
         self.symbols.scope = list(eq.free)
         with self.symbols.letters(0 if self.scalar else len(dims)) as comps:
             left = self.symbols.leaf(read(eq.name, eq.at), comps, plain=self.scalar)
-            return self.Eq(left, self.component(eq.value, comps if self.dims(eq.value) else ()), evaluate=False)
+            return self.Eq(left, self.component(eq.value, comps if self.dims(eq.value) else ()))
 
     def component(self, n: Node, comps: tuple):
         """The component of a node's value."""
@@ -207,7 +233,7 @@ class Components:
 
     def unknown(self, n: Node, comps: tuple, over: str | None):
         """A primitive without a declaration: an undefined function; a whole vector is a Lambda of its component."""
-        function = self.Function(n.op.name + (f"_{over}" if over else ""))
+        function = self.symbols.sympy.Function(n.op.name + (f"_{over}" if over else ""))
         if over:
             with self.symbols.bind(over) as i:
                 inner = self.Lambda(i, self.component(n.args[0], comps))

@@ -1,7 +1,7 @@
 """Equations as LaTeX, in the author's order: one loop over an expression's nodes, then lines no wider than a page.
 
 An operand carries its strength as in text.py; a primitive's template says how strong an operand must be to stand
-without brackets, `{0:9}^{{\\top}}`, and is itself one weaker than the strongest it asks for.
+without brackets, `{0:9}^{{\\top}}`, and is itself one weaker than the weakest it asks for: `\\tanh{0:10}` is an atom.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ class Operand:
             return self.text
         if self.truth:  # a condition used as a number
             return f"[{self.text}]"
-        if r"\begin" in self.text:
-            return rf"\left( {self.text} \right)"
-        tall = r"\frac" in self.text or r"\sum" in self.text
-        return rf"\Bigl( {self.text} \Bigr)" if tall else f"({self.text})"
+        return bracketed(self.text)
+
+
+def bracketed(text: str) -> str:
+    """In round brackets as tall as what they hold; a line may end inside all but the tallest.
+
+    >>> bracketed("a + b"), bracketed("\\\\frac{a}{b}")
+    ('(a + b)', '\\\\Bigl( \\\\frac{a}{b} \\\\Bigr)')
+    """
+    if r"\begin" in text:
+        return rf"\left( {text} \right)"
+    return rf"\Bigl( {text} \Bigr)" if r"\frac" in text or r"\sum" in text else f"({text})"
 
 
 def filled(template: str, operands: Iterable[Operand]) -> Operand:
@@ -111,7 +119,7 @@ def _one(system: System, n: Node, x: list[Operand], done: dict[Node, Operand], a
         return filled(n.op.latex, x + statics)
     below = f"_{{{names.batch(system) if over == BATCH else names.index(over)}}}" if over else ""
     head = n.op.name.replace("_", r"\_")
-    return Operand(rf"\operatorname{{{head}}}{below}({', '.join(o.text for o in x + statics)})")
+    return Operand(rf"\operatorname{{{head}}}{below}{bracketed(', '.join(o.text for o in x + statics))}")
 
 
 def _number(value: float) -> Operand:
@@ -136,7 +144,7 @@ def added(n: Node, x: list[Operand], done: dict[Node, Operand]) -> Operand:
 def _power(n: Node, x: Operand) -> Operand:
     """x^2; of a function by its name, as books print it: tanh^2(x)."""
     exponent = n.params[0]
-    head = re.match(r"(\\operatorname\{[^{}]*\}|\\[a-z]+)\(", x.text)
+    head = re.match(r"(\\operatorname\{[^{}]*\}|\\[a-z]+)(\(|\\Bigl\(|\\left\()", x.text)
     if head and n.args[0].op.latex and x.text.endswith(")") and isinstance(exponent, int) and exponent > 0:
         return Operand(f"{head[1]}^{{{exponent}}}{x.text[len(head[1]):]}")
     return Operand(f"{x:{ATOM}}^{{{exponent!r}}}", 4)
@@ -168,8 +176,18 @@ def _product(system: System, n: Node, x: list[Operand]) -> Operand:
 _OPENS = re.compile(r"\\left(?![a-z])|\\begin|\{|\\lvert")
 _CLOSES = re.compile(r"\\right(?![a-z])|\\end|\}|\\rvert")
 _SILENT = re.compile(
-    r"\\(?:mathrm|mathit|mathbf|operatorname|text|left|right|Big[lr]|quad|tilde|hat|bar|dot)(?![a-z])|\\,")
+    r"\\(?:mathrm|mathit|mathbf|operatorname|text|Big[lr]|quad|tilde|hat|bar|dot)(?![a-z])|\\,")
 _COMMAND = re.compile(r"\\[A-Za-z]+ ?")
+_INNER = r"(?!\\frac|\\begin)[^{}]"
+for _ in range(5):
+    _INNER = rf"(?:(?!\\frac|\\begin)[^{{}}]|\{{{_INNER}*\}})"  # braces inside braces, with no other stack in them
+_STACK = re.compile(rf"\\frac\{{({_INNER}*)\}}\{{({_INNER}*)\}}|\\begin\{{cases\}}({_INNER}*)\\end\{{cases\}}")
+
+
+def _widest(stack: re.Match) -> str:
+    """The widest row of a fraction or of cases, and the room around it."""
+    rows = [stack[1], stack[2]] if stack[3] is None else stack[3].split(r" \\ ")
+    return "x" + max(rows, key=width)
 
 
 def width(text: str) -> float:
@@ -178,6 +196,8 @@ def width(text: str) -> float:
     >>> width("a + b"), round(width("\\\\sum_{t=1}^{T} \\\\mathrm{d}a_{t}"), 1)
     (5.0, 4.7)
     """
+    while text != (text := _STACK.sub(_widest, text)):
+        pass
     text = re.sub(r"\\sum_\{[^{}]*(\{[^{}]*\})?\}(\^\{[^{}]*(\{[^{}]*\})?\})?", "##", text)
     text = _SILENT.sub("", re.sub(r" (\+|-|=|\\[a-z]+) (?=[^ ])", "###", text))
     small = 0.0

@@ -13,11 +13,13 @@ from .text import equation
 
 ROLES = {"input": "inputs", "class": "classes", "noise": "noise", "const": "constants", "parameter": "parameters",
          "state": "states", "value": "values"}
-# Browsers draw MathML Core: columns align by style, a function's name is no operator, and upright letters say so.
+# Browsers draw MathML Core: columns align by style, a function's name is no operator, upright letters say so, and a
+# minus after a bracket is a sign.
 _FOR_BROWSERS = (
     (r'columnalign="(left|right)"', r'style="text-align:\1"'),
     (r"<mo>(?!mod<)([A-Za-z]{2,})</mo>", r"<mi>\1</mi>"),
     (r"<mi>(&#x000[4-7][0-9A-F];)</mi>", r'<mi mathvariant="normal">\1</mi>'),
+    (r"((?:&#x00028;|\()</mo>)<mo>&#x02212;", r'\1<mo form="prefix">&#x02212;'),
 )
 
 
