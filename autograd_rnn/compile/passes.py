@@ -229,6 +229,18 @@ def name_concats(system: System) -> System:
     return _named(system, found)
 
 
+def name_splits(system: System) -> System:
+    """i[t] = part_1(sigmoid(A)), f[t] = part_2(sigmoid(A))  ->  i and f are parts of one variable, in whose array they lie.
+
+    Where these are kept, that is: what is read where it is made, and nowhere else, needs no array.
+    """
+    level, held, consumers = levels(system), holders(system), plan(system).consumers
+    kept = {n.params[0] for n in level if isinstance(n, Node) and n.op is READ and any(
+        level[c] != level.get(eq) for c in consumers.get(n, ()) for eq in system.definitions.get(n.params[0], ()))}
+    wholes = dict.fromkeys(eq.value.args[0] for eq in system.equations if eq.value.op is P.split and eq.name in kept)
+    return _named(system, [n for n in wholes if n.args and n not in held and BATCH in system.free(n)])
+
+
 def _named(system: System, nodes: Iterable[Node]) -> System:
     """The system in which each of these values is a variable."""
     new: dict[Node, Node] = {}
@@ -247,7 +259,7 @@ def _named(system: System, nodes: Iterable[Node]) -> System:
 
 
 PASSES = (gate_values, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients, split_sums,
-          name_exports)
+          name_exports, name_concats, name_splits)
 
 
 def live(system: System, keep: Iterable[str] | None) -> System:

@@ -66,7 +66,7 @@ def memory_of(text: str | int | None) -> int | None:
     return int(float(found[1]) * 1024 ** " KMG".index(found[2].upper() or " "))
 
 
-def compiled(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def compiled(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by a NumPy program that is made once and lives as long as the system."""
     if given.lengths or given.lanes or np.dtype(given.dtype).kind == "c":
         return evaluate(system, given, keep)
@@ -90,11 +90,11 @@ def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[st
     return (backend_of("auto") if steps * given.batch >= WORK else evaluate)(system, given, keep)
 
 
-def program_of(system: System, keep: Iterable[str] | None) -> NumpyProgram:
+def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
     programs = system.__dict__.setdefault("_programs", {})
-    kept = None if keep is None else frozenset(keep)
+    kept = None if keep is None else frozenset(keep.items())
     if kept not in programs:
-        programs[kept] = NumpyProgram(system, kept)
+        programs[kept] = NumpyProgram(system, keep)
     return programs[kept]
 
 

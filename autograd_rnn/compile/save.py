@@ -38,7 +38,7 @@ def gradient(values):
         if key in values:
             arrays[position[0]][position[1]] = values[key]
     with np.errstate(all="ignore"):
-        found = run(arrays, {extents}, {all_sizes}, batch, dtype, {{}})
+        found = run(arrays, workspace({extents}, {all_sizes}, batch, dtype), {extents}, {all_sizes}, batch, dtype, {{}})
     return {{
 {results}
     }}
@@ -53,7 +53,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
 
     def size(d) -> str:
         """A size by its slot, or as the sum of its parts."""
-        if d in wholes and d not in w.sizes:
+        if d in wholes:
             return " + ".join(map(size, wholes[d]))
         return w.size(d)
 

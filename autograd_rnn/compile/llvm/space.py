@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import primitives as P
+from ..lease import Lease
 from ...arrays import Arrays, Given, bordered_shape
 from ...equations import BATCH, Equation
 from ...graph import Node
@@ -38,15 +39,6 @@ class Running:
     values: dict[Node, np.ndarray]
     pending: list[Bound]
     held: list[np.ndarray]
-
-
-class Lease:
-    """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view."""
-
-    __slots__ = ("__array_interface__", "__weakref__", "memory")
-
-    def __init__(self, memory: np.ndarray):
-        self.memory, self.__array_interface__ = memory, memory.__array_interface__
 
 
 class Space:
