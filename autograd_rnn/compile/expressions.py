@@ -11,6 +11,7 @@ from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, optio
 from ..order import contraction, operands
 from ..printing.text import ATOM
 from ..signature import tokens
+from .algebra import totals
 
 HELPERS = ("""def spread(x, axis, n):
     '''x with n positions along an axis, where it has one that stands for all.'''
@@ -50,6 +51,7 @@ class Expressions:
         self.known: dict[Node, tuple[Text, tuple[str, ...]]] = {}  # value, and the indices that stood still there
         self.turned: dict[Node, str] = {}  # weights that were transposed before a loop
         self.functions: dict[str, Any] = {}
+        self.silent: set[Node] = set()  # values without a line of their own: what they read is read with them
         self.foreign: set[str] = set()  # primitives whose source is not the library's
 
     def store(self, name: str) -> str:
@@ -194,13 +196,15 @@ class Expressions:
         same = all(self.plan.axes(x, self.fixed) == axes and self.system.rank(x) == 1 and not self.counts(x)
                    for x in (u, v))
         if not own and same:
-            sides = [f"{self.value(x).at_least(ATOM)}.reshape(-1, {self.size(self.system.inferred.nodes[x][0])})"
-                     for x in (u, v)]
-            return Text(f"{sides[0]}.T @ {sides[1]}", 2)
+            return Text(f"{self.rows(u)}.T @ {self.rows(v)}", 2)
         lead = "(" + "".join(f"{self.span(i)}, " for i in axes) + ")"
         kept, summed = [axes.index(i) for i in axes if i not in bound], [axes.index(i) for i in bound]
         x = [self.lined(t, axes, None) for t in (u, v)]
         return Text(f"contract({x[0].text}, {x[1].text}, {lead}, {kept}, {summed})")
+
+    def rows(self, n: Node) -> str:
+        """A vector's values at all positions, below each other."""
+        return f"{self.value(n).at_least(ATOM)}.reshape(-1, {self.size(self.system.inferred.nodes[n][0])})"
 
     def counts(self, n: Node) -> bool:
         """Whether an index itself stands below a node: its array has one example for all."""
@@ -225,6 +229,10 @@ class Expressions:
                 return self.value(a)
             axis: Any = tuple(range(-comps, 0)) if tokens(n)[0][0] == "s" else -1
             return self.reduced(n, self.value(a).text, axis)
+        bound, u = totals(n)
+        if (not self.plan.axes(n, self.fixed) and {*bound} == {*self.plan.axes(u, self.fixed)} and not self.counts(u)
+                and self.system.rank(u) == 1 and (a is u or a in self.silent)):
+            return Text(f"np.ones({' * '.join(map(self.span, bound))}, dtype) @ {self.rows(u)}", 2)
         axes = tuple(sorted({*self.plan.axes(n, self.fixed), over}, key=self.plan.canonical.__getitem__))
         text, axis = self.lined(a, axes, None).text, axes.index(over)
         if a.op is CONST:

@@ -65,7 +65,6 @@ class InPlace(Expressions):
         super().__init__(system)
         self.level, self.work = level, Work()
         self.left = {n: len(readers) for n, readers in self.plan.consumers.items()}
-        self.silent: set[Node] = set()  # values without a line of their own: what they read is read with them
 
     # --- how long a value is needed ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     stack_sums      U_i.T @ da_i + U_f.T @ da_f      ->  one product with both, concatenated
     stack_gradients sum_t(outer(da_i, h)), and of da_f  ->  one product for both, in parts
     split_sums      in a loop, a + b + c[t]          ->  a + (b + c)[t], what is time-parallel first, before the loop
+    factors_first, stack_totals: algebra.py
     name_exports    what leaves a loop has a variable, so that it is kept, and nothing else is
 
 Any subset gives the same numbers. Only products leave a loop by being named here; the schedule moves them out.
@@ -25,7 +26,8 @@ from ..equations import BATCH, Equation, System
 from ..errors import CellError
 from ..evaluate import plan
 from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
-from ..order import Loop, contraction, operands
+from ..order import contraction, operands
+from .algebra import factors_first, levels, stack_totals
 
 Pass = Callable[[System], System]
 
@@ -96,7 +98,10 @@ def _inner(n: Node, done: dict[Node, Node], value: Callable[[Node], Node]) -> No
 
 
 def sum_in_parts(system: System) -> System:
-    """part_k(A) + part_k(B) + b_k for every k  ->  part_k(A + B + concat(b_1, ..., b_n)), where the b_k are shared."""
+    """part_k(A) + part_k(B) + b_k for neighbouring k  ->  the parts of one sum of A, B and concat(b_1, ..., b_n).
+
+    The b_k are shared; of A and B, what lies between two parts is a part itself.
+    """
     groups: dict[tuple, dict[int, Node]] = {}
     for n in topological((eq.value for eq in system.equations), operands):
         if n.op is P.add:
@@ -108,13 +113,19 @@ def sum_in_parts(system: System) -> System:
                 groups.setdefault(key, {})[parts[0].params[0]] = n
     new = {}
     for (parts, rest), sums in groups.items():
-        count = len(parts[0]) - 1
-        if len(sums) != count or any(len(p) - 1 != count for p in parts):
-            continue
-        others = [next(a for a in sums[k].args if a.op is not P.split) for k in sorted(sums)] if rest else []
-        whole = P.total(*(p[0] for p in parts), *([P.concat(*others)] if rest else []))
-        new.update({n: node(P.split, whole, *parts[0][1:], params=(k,)) for k, n in sums.items()})
+        for run in _runs(sorted(sums)) if len({len(p) for p in parts}) == 1 else ():
+            others = [next(a for a in sums[k].args if a.op is not P.split) for k in run] if rest else []
+            whole = P.total(*(_between(p[0], p[1:], run) for p in parts), *([P.concat(*others)] if rest else []))
+            sizes = [parts[0][k] for k in run]
+            new.update({sums[k]: node(P.split, whole, *sizes, params=(j,)) for j, k in enumerate(run, 1)})
     return _substituted(system, new)
+
+
+def _between(whole: Node, sizes: tuple[Node, ...], run: list[int]) -> Node:
+    """The neighbouring parts of a value as one part."""
+    before, inner, after = sizes[:run[0] - 1], [sizes[k - 1] for k in run], sizes[run[-1]:]
+    both = node(P.split, whole, *before, P.concat(*inner), *after, params=(len(before) + 1,))
+    return both if before or after else whole
 
 
 def stack_activations(system: System) -> System:
@@ -128,10 +139,8 @@ def stack_activations(system: System) -> System:
     new = {}
     for (op, (whole, *sizes)), found in groups.items():
         for run in _runs(sorted(found)):
+            made = node(op, _between(whole, tuple(sizes), run))
             inner = [sizes[k - 1] for k in run]
-            before, after = sizes[:run[0] - 1], sizes[run[-1]:]
-            both = node(P.split, whole, *before, P.concat(*inner), *after, params=(len(before) + 1,))
-            made = node(op, both if before or after else whole)
             new.update({found[k]: node(P.split, made, *inner, params=(j,)) for j, k in enumerate(run, 1)})
     return _substituted(system, new)
 
@@ -182,18 +191,6 @@ def stack_gradients(system: System) -> System:
     return _with(system, (_valued(eq, new.get(eq.value, eq.value)) for eq in system.equations))
 
 
-def levels(system: System) -> dict[Node | Equation, tuple[Loop, ...]]:
-    """The loops that each operation and equation stands in."""
-    def walk(steps, path) -> Iterator:
-        for s in steps:
-            if isinstance(s, Loop):
-                yield from walk(s.body, (*path, s))
-            else:
-                yield s, path
-
-    return dict(walk(plan(system).order, ()))
-
-
 def split_sums(system: System) -> System:
     """In a loop, a + b + c + d with b and d from outside it  ->  (b + d) + a + c."""
     level = levels(system)
@@ -229,6 +226,14 @@ def name_concats(system: System) -> System:
     return _named(system, found)
 
 
+def name_parts(system: System) -> System:
+    """concat(da_r[t], da_n[t] * r[t])  ->  what is concatenated is a variable, so that it can lie in the array of all."""
+    level, held = levels(system), holders(system)
+    found = [a for n in level if isinstance(n, Node) and n.op is P.concat and level[n] and BATCH in system.free(n)
+             for a in n.args if a.args and a not in held]
+    return _named(system, dict.fromkeys(found))
+
+
 def name_splits(system: System) -> System:
     """i[t] = part_1(sigmoid(A)), f[t] = part_2(sigmoid(A))  ->  i and f are parts of one variable, in whose array they lie.
 
@@ -258,8 +263,8 @@ def _named(system: System, nodes: Iterable[Node]) -> System:
         k: v for k, v in new.items() if k is not eq.value})) for eq in added)], axes)
 
 
-PASSES = (gate_values, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients, split_sums,
-          name_exports, name_concats, name_splits)
+PASSES = (gate_values, factors_first, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients,
+          stack_totals, split_sums, name_exports, name_parts, name_concats, name_splits)
 
 
 def live(system: System, keep: Iterable[str] | None) -> System:

@@ -7,29 +7,20 @@ Generated variables are slots, v0, v1, ...; what the author called them stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..evaluate import plan
 from ..graph import CONST, READ, Node, read
 from ..order import Loop
 from ..printing.text import ATOM
 from ..printing.text import equation as written
+from .algebra import levels
 from .expressions import Text
 from .inplace import InPlace
 from .parts import parts
 
 WIDEST = 110
-
-
-def levels(steps: Iterable, path: tuple[Loop, ...] = ()) -> Iterator[tuple[Node | Equation, tuple[Loop, ...]]]:
-    """The loops that each operation and equation stands in."""
-    for s in steps:
-        if isinstance(s, Loop):
-            yield from levels(s.body, (*path, s))
-        else:
-            yield s, path
 
 
 class Source(InPlace):
@@ -40,7 +31,7 @@ class Source(InPlace):
         """keep: the names whose arrays are wanted, all where None; alone: those that lie in no other's array; told: what
         to say of an equation, by its left side.
         """
-        super().__init__(system, dict(levels(plan(system).order)))
+        super().__init__(system, levels(system))
         self.told = told or {}
         self.keep = set(system.axes) if keep is None else set(keep)
         self.lines: list[str] = []
