@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
 from ..evaluate import plan
-from ..graph import CONST, Node, node, option, read, rewrite, topological
+from ..graph import CONST, Node, Position, node, option, read, rewrite, topological
 from ..order import Loop, operands
 
 
@@ -32,6 +32,12 @@ def with_values(system: System, values: Mapping[Equation, Node]) -> System:
     """The system in which these equations have other values."""
     return System((Equation(eq.name, eq.at, values[eq], eq.line) if eq in values else eq for eq in system.equations),
                   system.axes, system.model, system.declarations)
+
+
+def at_home(system: System, at: Node | Equation) -> bool:
+    """Whether a variable is read or defined at its own position, h[t]."""
+    name, positions = at.params if isinstance(at, Node) else (at.name, at.at)
+    return positions == tuple(map(Position, system.axes[name]))
 
 
 class Term(NamedTuple):

@@ -11,7 +11,7 @@ from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, optio
 from ..order import contraction, operands
 from ..printing.text import ATOM
 from ..signature import tokens
-from .algebra import totals
+from .algebra import at_home, totals
 
 HELPERS = ("""def spread(x, axis, n):
     '''x with n positions along an axis, where it has one that stands for all.'''
@@ -40,6 +40,12 @@ class Text:
         return self.at_least(int(spec or 0))
 
 
+def bare(system: System) -> frozenset[str]:
+    """What is given and read at its own positions alone, so that its array needs no ends."""
+    away = {n.params[0] for n in system.reads if not at_home(system, n)}
+    return frozenset(n for n in system.given if system.axes[n] and n not in away)
+
+
 class Expressions:
     """Values of one system as text, by slots for arrays, sizes and values."""
 
@@ -48,6 +54,7 @@ class Expressions:
         self.fixed: tuple[str, ...] = ()
         self.stores: dict[str, str] = {}  # a variable's array, by its slot
         self.sizes: dict[str, str] = {}
+        self.bare = bare(system)
         self.known: dict[Node, tuple[Text, tuple[str, ...]]] = {}  # value, and the indices that stood still there
         self.turned: dict[Node, str] = {}  # weights that were transposed before a loop
         self.functions: dict[str, Any] = {}
@@ -275,13 +282,15 @@ class Expressions:
         parts = []
         for p in at:
             if p.base == "i" and p.index not in self.fixed:
-                low, high = 1 + p.offset, -1 + p.offset
+                low, high = (0, 0) if name in self.bare else (1 + p.offset, -1 + p.offset)
                 parts.append(f"{low or ''}:{high or ''}")
             else:
-                parts.append(self.position(p))
+                parts.append(self.position(p) + " - 1" * (name in self.bare))
+        while parts and parts[-1] == ":":
+            parts.pop()
         kept = [p.index for p in at if p.base == "i" and p.index not in self.fixed]
         turn = [kept.index(i) for i in sorted(kept, key=self.plan.canonical.__getitem__)]
-        text = f"{store}[{', '.join(parts)}]"
+        text = f"{store}[{', '.join(parts)}]" if parts else store
         if turn != sorted(turn):
             rest = len(self.system.shapes[name]) + (name in self.system.per_example)
             text += f".transpose({', '.join(map(str, [*turn, *range(len(turn), len(turn) + rest)]))})"

@@ -53,10 +53,14 @@ class NumpyProgram:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
         full = replace(given, sizes=self.sizes[key])
         space, waiting = self.room(full)
-        found = space.run(full)
+        found = space.run(space.values(full), full)
         found.update(space.lent([n for n in keep if n in space.arrays], waiting))
         rest = Arrays(system, given)  # what is only handed on
         return {n: found[n] if n in found else rest.store(n) for n in keep}
+
+    def idle(self) -> Space | None:
+        """The space of the last run, where nothing that was handed out of it is left."""
+        return next((s for waiting in reversed(self.spaces.values()) for s in waiting), None)
 
     def room(self, given: Given) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""

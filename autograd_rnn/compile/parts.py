@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from .. import primitives as P
 from ..equations import Equation, System
-from ..graph import READ, Node, Position
+from ..graph import READ, Node
+from .algebra import at_home
 
 
 class Part(NamedTuple):
@@ -59,9 +60,3 @@ def parts(system: System, keep: Container[str], alone: Container[str], level: Ma
                 found[eq.name] = Part(whole, tuple(sizes[:k - 1]), sizes[k - 1])
                 wholes.add(whole)
     return found
-
-
-def at_home(system: System, at: Node | Equation) -> bool:
-    """Whether a variable is read or defined at its own position, h[t]."""
-    name, positions = at.params if isinstance(at, Node) else (at.name, at.at)
-    return positions == tuple(map(Position, system.axes[name]))

@@ -28,12 +28,13 @@ class Source(InPlace):
 
     def __init__(self, system: System, keep: Iterable[str] | None = None, told: Mapping[str, str] | None = None,
                  alone: Iterable[str] = ()):
-        """keep: the names whose arrays are wanted, all where None; alone: those that lie in no other's array; told: what
-        to say of an equation, by its left side.
+        """keep: the names whose arrays are wanted, all where None; of those that a mapping says False of, only the ends.
+        alone: those that lie in no other's array; told: what to say of an equation, by its left side.
         """
         super().__init__(system, levels(system))
         self.told = told or {}
         self.keep = set(system.axes) if keep is None else set(keep)
+        self.inside = {n for n in self.keep if not isinstance(keep, Mapping) or keep[n] is not False}
         self.lines: list[str] = []
         self.depth = 1
         self.count = 0
@@ -52,7 +53,7 @@ class Source(InPlace):
     @property
     def results(self) -> list[str]:
         """The names whose arrays the function returns, in its order."""
-        return [name for name in self.stores if name in self.keep]
+        return [name for name in self.stores if name in self.keep and name in self.system.defined]
 
     # --- lines ---------------------------------------------------------------------------------------------------
 
@@ -264,9 +265,8 @@ class Source(InPlace):
     def passing(self, eq: Equation) -> bool:
         """Whether a value is read where it is made and nowhere else, so that no array need keep it."""
         level, here = self.level[eq], read(eq.name, eq.at)
-        return (eq.name not in self.keep and eq.name not in self.shared and self.readers.get(eq.name) == [here]
-                and len(self.system.definitions[eq.name]) == 1
-                and all(self.level[s] == level for s in (here, *self.plan.consumers[here])))
+        return (eq.name not in self.inside and eq.name not in self.shared and not eq.end
+                and self.readers.get(eq.name) == [here] and all(self.level[s] == level for s in (here, *self.plan.consumers[here])))
 
     def within(self, eq: Equation) -> bool:
         """Whether a value lies in its place already: as a part of an array, or as the array of its parts."""
