@@ -55,6 +55,7 @@ class Expressions:
         self.stores: dict[str, str] = {}  # a variable's array, by its slot
         self.sizes: dict[str, str] = {}
         self.bare = bare(system)
+        self.resting: dict[str, str] = {}  # carries that lie in one place while a loop runs
         self.known: dict[Node, tuple[Text, tuple[str, ...]]] = {}  # value, and the indices that stood still there
         self.turned: dict[Node, str] = {}  # weights that were transposed before a loop
         self.functions: dict[str, Any] = {}
@@ -276,6 +277,8 @@ class Expressions:
     def read(self, n: Node) -> Text:
         """A variable at a position: a slice of its array, which has its ends at 0 and T + 1."""
         name, at = n.params
+        if name in self.resting:
+            return Text(self.resting[name])
         store = self.store(name)
         if not at:
             return Text(store)

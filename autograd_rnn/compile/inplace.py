@@ -104,14 +104,15 @@ class InPlace(Expressions):
     def room(self, n: Node) -> str:
         """A work array for a value: an operand's, if that is read here for the last time."""
         shape = self.spans(n)
-        if n.op.pointwise:
-            for a in operands(n):
-                slots = self.work.of.get(a, frozenset())
-                if (self.level.get(a) == self.level[n] and self.left[a] == operands(n).count(a) and len(slots) == 1
-                        and a not in self.silent and self.known[a][0].text in slots
-                        and all(self.work.within[s] == {a} and self.work.shapes[s] == shape for s in slots)):
-                    self.work.drop(a)
-                    return self.work.array(shape)
+        for b in operands(n) if n.op.pointwise else ():
+            a = b.args[0] if b.op is P.neg and b in self.silent else b
+            slots = self.work.of.get(a, frozenset())
+            if (self.level.get(a) == self.level[n] and self.left[a] == max(1, operands(n).count(a)) and len(slots) == 1
+                    and a not in self.silent and self.known[a][0].text in slots
+                    and all(self.work.within[s] <= {a, b} and self.work.shapes[s] == shape for s in slots)):
+                self.work.drop(a)
+                self.work.drop(b)
+                return self.work.array(shape)
         return self.work.array(shape)
 
     # --- statements ----------------------------------------------------------------------------------------------
@@ -163,13 +164,15 @@ class InPlace(Expressions):
             yield shortened(line, out)
 
     def added(self, n: Node, out: str, axes: tuple[str, ...], rank: int) -> Iterator[str]:
-        """A sum, term by term; what already lies where the sum goes comes first."""
+        """A sum, term by term. What lies where the sum goes is among the first two, before it is written over."""
         terms = []
         for a in n.args:
             away = a.op is P.neg and a in self.silent
-            inner = a.args[0] if away else a
-            terms.append((away, self.lined(inner, axes, rank, bare=True).text))
-        terms.sort(key=lambda term: (term[1] != out, term[0]))
+            terms.append((away, self.lined(a.args[0] if away else a, axes, rank, bare=True).text))
+        terms.sort(key=lambda term: (term[0], term[1] != out))
+        there = next((k for k, (_, text) in enumerate(terms) if text == out), 0)
+        if there > 1:
+            terms.insert(1, terms.pop(there))
         (away, first), *rest = terms
         if away:
             yield f"np.negative({first}, out={out})"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..graph import CONST, READ, Node, read
+from ..graph import CONST, READ, Node, Position, read
 from ..order import Loop
 from ..printing.text import ATOM
 from ..printing.text import equation as written
@@ -116,8 +116,12 @@ class Source(InPlace):
             self.stacks[n] = whole, f"{whole}[{':, ' * axis}{k} - 1]"
             if whole not in self.work.shapes:
                 self.line(f"{whole} = [None] * {e}")
+        carries = {eq.name: self.work.array(self.one(eq)) for eq in self.carries(loop)}
+        for name, slot in carries.items():
+            self.line(f"{slot}[...] = {self.store(name)}[{'0' if loop.sign > 0 else f'{e} + 1'}]")
         self.line(f"for {k} in range(1, {e} + 1):" if loop.sign > 0 else f"for {k} in range({e}, 0, -1):")
         self.depth, self.fixed, self.path = self.depth + 1, (*outer, loop.index), (*self.path, loop)
+        self.resting.update(carries)
         for s in loop.body:
             self.step(s)
         for n in exported:
@@ -125,6 +129,10 @@ class Source(InPlace):
                 self.line(f"{self.stacks[n][0]}[{k} - 1] = np.array({self.value(n).text})")
         self.depth, self.fixed, self.path = self.depth - 1, outer, self.path[:-1]
         self.left_behind(inner, self.path)
+        for name, slot in carries.items():
+            del self.resting[name]
+            self.line(f"{self.store(name)}[{e if loop.sign > 0 else '1'}] = {slot}")
+            self.work.free.setdefault(self.work.shapes[slot], []).append(slot)
         self.known = known
         for n in leaving:
             whole = self.stacks[n][0] if n in exported else self.target(self.homes(n)[0])
@@ -132,6 +140,31 @@ class Source(InPlace):
                 self.line(f"{whole} = np.stack({whole}, {self.plan.axes(n, outer).index(loop.index)})")
             self.known[n] = Text(whole), outer
         self.stacks = stacks
+
+    def one(self, eq: Equation) -> tuple[str, ...]:
+        """The shape of a variable at one position."""
+        return "batch", *map(self.size, self.system.shapes[eq.name])
+
+    def carries(self, loop: Loop) -> list[Equation]:
+        """What the next step alone reads, before it is written again: it rests in one place while the loop runs.
+
+        Its array has what it begins with, and in the end what the last step leaves.
+        """
+        order, path, found = {s: k for k, s in enumerate(self.level)}, (*self.path, loop), []
+        ends = {Position(loop.index, base, offset) for base, offset in (
+            ("1", -1), ("T", 1), ("T", 0) if loop.sign > 0 else ("1", 0))}
+        for eq in loop.body:
+            if isinstance(eq, Equation) and self.system.axes[eq.name] == (loop.index,) and not (
+                    eq.end or self.path or eq.name in self.inside or eq.name in self.shared):
+                near = read(eq.name, (Position(loop.index, "i", -loop.sign),))
+                readers = [*self.plan.consumers.get(near, ()), *self.plan.consumers[eq.value]]
+                if (all(n == near or n.params[1][0] in ends for n in self.readers.get(eq.name, ()))
+                        and eq.name in self.system.per_example and self.level.get(near) == path
+                        and all(self.level[c] == path for c in readers) and self.written_in_place(eq.value, (loop.index,))
+                        and all(order[c] < order[eq.value] and isinstance(c, Node) and c.op is not P.neg
+                                and self.written_in_place(c, (loop.index,)) for c in self.plan.consumers[near])):
+                    found.append(eq)
+        return found
 
     def homes(self, n: Node) -> list[Equation]:
         """The equations that put a value, as it is, into an array of theirs."""
@@ -233,6 +266,8 @@ class Source(InPlace):
 
     def target(self, eq: Equation) -> str:
         """Where an equation writes: name[at]."""
+        if eq.name in self.resting:
+            return self.resting[eq.name]
         at = ["1:-1" if p.base == "i" and p.index not in self.fixed else self.position(p) for p in eq.at]
         return f"{self.store(eq.name)}[{', '.join(at)}]"
 
