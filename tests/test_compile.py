@@ -190,7 +190,7 @@ def test_users_names_stand_in_comments_only(name):
     names = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
     run = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run")
     inner = {n.id for n in ast.walk(run) if isinstance(n, ast.Name)}
-    slots = {n for n in inner if n[0] in "avkwne" and n[1:].isdigit()}
+    slots = {n for n in inner if n[0] in "avkwnec" and n[1:].isdigit()}
     functions = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
     assert inner - slots - functions <= {"np", "arrays", "work", "extent", "size", "batch", "dtype", "offset",
                                                  "range"}, names

@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..graph import READ, Node
+from ..graph import CONST, READ, Node
 from ..order import contraction, operands
-from .expressions import Expressions
+from .expressions import Expressions, Text
 
 UFUNC = {"+": "np.add", "*": "np.multiply", "/": "np.divide"}
 AGAIN = {"np.add": "+=", "np.subtract": "-=", "np.multiply": "*=", "np.divide": "/="}
@@ -64,6 +64,7 @@ class InPlace(Expressions):
     def __init__(self, system: System, level: dict[Node | Equation, tuple]):
         super().__init__(system)
         self.level, self.work = level, Work()
+        self.constants: dict[str, str] = {}
         self.left = {n: len(readers) for n, readers in self.plan.consumers.items()}
 
     # --- how long a value is needed ------------------------------------------------------------------------------
@@ -158,17 +159,28 @@ class InPlace(Expressions):
                 x, out = f"{x}.reshape(-1, {inner})", f"{out}.reshape(-1, {outer})"
             yield template.format(x, weight, out=out)
             return
-        x = [self.lined(a, axes, rank if n.op.pointwise else None, bare=n.op.pointwise) for a in operands(n)]
+        x = [self.operand(a, axes, rank if n.op.pointwise else None, bare=n.op.pointwise) for a in operands(n)]
+        if self.fixed:
+            template = re.sub(r"(?<=[ (])[\d.]+(?=[,)])", lambda found: self.constant(found[0]), template)
         whole = template.format(*x, all=", ".join(t.text for t in x), out=out)
         for line in whole.split("\n"):
             yield shortened(line, out)
+
+    def operand(self, a: Node, axes: tuple[str, ...], rank: int | None, bare: bool) -> Text:
+        """An operand of a statement."""
+        text = self.lined(a, axes, rank, bare)
+        return Text(self.constant(text.text)) if a.op is CONST and self.fixed else text
+
+    def constant(self, number: str) -> str:
+        """A number that a loop reads, as an array: to make one of a Python number takes longer than a small product."""
+        return self.constants.setdefault(number, f"c{len(self.constants)}")
 
     def added(self, n: Node, out: str, axes: tuple[str, ...], rank: int) -> Iterator[str]:
         """A sum, term by term. What lies where the sum goes is among the first two, before it is written over."""
         terms = []
         for a in n.args:
             away = a.op is P.neg and a in self.silent
-            terms.append((away, self.lined(a.args[0] if away else a, axes, rank, bare=True).text))
+            terms.append((away, self.operand(a.args[0] if away else a, axes, rank, bare=True).text))
         terms.sort(key=lambda term: (term[0], term[1] != out))
         there = next((k for k, (_, text) in enumerate(terms) if text == out), 0)
         if there > 1:

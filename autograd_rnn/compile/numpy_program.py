@@ -120,6 +120,7 @@ def _module(w: Source) -> str:
                      if name not in w.parts)
     if w.work.shapes:
         arrays += fill(f"[{', '.join(w.work.shapes)}]", 100, initial_indent="    ", subsequent_indent="     ") + " = work\n"
+    parts += "".join(f"    {slot} = np.asarray({number}, dtype)\n" for number, slot in w.constants.items())
     body = "\n".join(w.lines)
     results = fill(f"return [{', '.join(w.stores[n] for n in w.results)}]", 110, initial_indent="    ",
                    subsequent_indent="            ")
