@@ -153,11 +153,11 @@ class InPlace(Expressions):
             yield from self.added(n, out, axes, rank)
             return
         if n.op is P.matmul:
-            x, weight = self.value(n.args[1]).text, self.turned_weight(n.args[0])
-            if len(axes) > 1 and solid:
-                inner, outer = (self.size(self.system.inferred.nodes[m][0]) for m in (n.args[1], n))
-                x, out = f"{x}.reshape(-1, {inner})", f"{out}.reshape(-1, {outer})"
-            yield template.format(x, weight, out=out)
+            flat = len(axes) > 1 and solid
+            rows = self.rows(n.args[1]) if flat else self.value(n.args[1]).text
+            weight = self.turned_weight(n.args[0])
+            place = f"{out}.reshape(-1, {self.size(self.system.inferred.nodes[n][0])})" if flat else out
+            yield template.format(rows, weight, out=place)
             return
         x = [self.operand(a, axes, rank if n.op.pointwise else None, bare=n.op.pointwise) for a in operands(n)]
         if self.fixed:

@@ -25,7 +25,6 @@ from .passes import PASSES, Pass, optimised
 from .source import Source
 from .space import Space
 
-
 SHAPES = 4  # whose spaces are kept
 
 
@@ -33,7 +32,7 @@ class NumpyProgram:
     """A system as a function of arrays, and its source."""
 
     def __init__(self, system: System, keep: Iterable[str] | None, passes: Iterable[Pass] = PASSES):
-        """keep: the names that are wanted, all where None; those that a mapping says True of have arrays of their own."""
+        """keep: the names that are wanted, all where None; what a mapping says True of has an array of its own."""
         self.system = optimised(system, passes, keep)
         self.fresh = {n for n, whole in keep.items() if whole is True and n in self.system.defined
                       } if isinstance(keep, Mapping) else set()
@@ -114,12 +113,14 @@ def _module(w: Source) -> str:
     sizes = "".join(f"    {w.extent(i)} = extent[{k}]  # {i.upper()}\n" for k, i in enumerate(w.system.indices))
     parts = "".join(f"    {w.store(n)} = {w.store(part.whole)}[..., {w.sum(part.before) or ''}:"
                     f"{w.sum((*part.before, part.size))}]  # {n}\n" for n, part in w.parts.items() if n in w.stores)
-    shapes = "".join(f"        np.empty(({', '.join(shape)}{',' * (len(shape) == 1)}), dtype),\n" for shape in w.work.shapes.values())
+    shapes = "".join(f"        np.empty(({', '.join(shape)}{',' * (len(shape) == 1)}), dtype),\n"
+                     for shape in w.work.shapes.values())
     sizes += "".join(f"    {slot} = size[{k}]\n" for k, slot in enumerate(w.sizes.values()))
     arrays = "".join(f"    {slot} = arrays[{k}]  # {name}\n" for k, (name, slot) in enumerate(w.stores.items())
                      if name not in w.parts)
     if w.work.shapes:
-        arrays += fill(f"[{', '.join(w.work.shapes)}]", 100, initial_indent="    ", subsequent_indent="     ") + " = work\n"
+        names = fill(f"[{', '.join(w.work.shapes)}]", 100, initial_indent="    ", subsequent_indent="     ")
+        arrays += f"{names} = work\n"
     parts += "".join(f"    {slot} = np.asarray({number}, dtype)\n" for number, slot in w.constants.items())
     body = "\n".join(w.lines)
     results = fill(f"return [{', '.join(w.stores[n] for n in w.results)}]", 110, initial_indent="    ",
@@ -127,7 +128,7 @@ def _module(w: Source) -> str:
     called = _helpers(w.functions) + "\n\n" + "\n\n\n".join(h for h in HELPERS if h.split("(")[0][4:] + "(" in body)
     imports = ("import builtins\n\n" if "builtins." in called else "") + "import numpy as np\n\n\n"
     return (f"{imports}{called.strip()}\n\n\ndef workspace(extent, size, batch, dtype):\n"
-            f"    \"\"\"The arrays that `run` works in; they serve one run after the other.\"\"\"\n{sizes}    return [\n"
-            f"{shapes}    ]\n\n\n"
+            f"    \"\"\"The arrays that `run` works in; they serve one run after the other.\"\"\"\n"
+            f"{sizes}    return [\n{shapes}    ]\n\n\n"
             f"def run(arrays, work, extent, size, batch, dtype, offset):\n{arrays}{sizes}{parts}\n{body}\n"
             f"{results}\n").replace("np\n\n\n\n\n\ndef", "np\n\n\ndef")

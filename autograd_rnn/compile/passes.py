@@ -227,7 +227,7 @@ def name_concats(system: System) -> System:
 
 
 def name_parts(system: System) -> System:
-    """concat(da_r[t], da_n[t] * r[t])  ->  what is concatenated is a variable, so that it can lie in the array of all."""
+    """concat(da_r[t], da_n[t] * r[t])  ->  its operands are variables, which can lie in its array."""
     level, held = levels(system), holders(system)
     found = [a for n in level if isinstance(n, Node) and n.op is P.concat and level[n] and BATCH in system.free(n)
              for a in n.args if a.args and a not in held]
@@ -235,7 +235,7 @@ def name_parts(system: System) -> System:
 
 
 def name_splits(system: System) -> System:
-    """i[t] = part_1(sigmoid(A)), f[t] = part_2(sigmoid(A))  ->  i and f are parts of one variable, in whose array they lie.
+    """i[t] = part_1(sigmoid(A)), f[t] = part_2(sigmoid(A))  ->  parts of one variable, in whose array i and f lie.
 
     Where these are kept, that is: what is read where it is made, and nowhere else, needs no array.
     """

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..graph import CONST, READ, Node, Position, read
+from ..graph import CONST, READ, Node, read
 from ..order import Loop
 from ..printing.text import ATOM
 from ..printing.text import equation as written
 from .algebra import levels
+from .carries import resting
 from .expressions import Text
 from .inplace import InPlace
 from .parts import parts
@@ -28,8 +29,8 @@ class Source(InPlace):
 
     def __init__(self, system: System, keep: Iterable[str] | None = None, told: Mapping[str, str] | None = None,
                  alone: Iterable[str] = ()):
-        """keep: the names whose arrays are wanted, all where None; of those that a mapping says False of, only the ends.
-        alone: those that lie in no other's array; told: what to say of an equation, by its left side.
+        """keep: the names whose arrays are wanted, all where None; of what a mapping says False of, only ends. alone:
+        those that lie in no other's array; told: what to say of an equation, by its left side.
         """
         super().__init__(system, levels(system))
         self.told = told or {}
@@ -116,7 +117,8 @@ class Source(InPlace):
             self.stacks[n] = whole, f"{whole}[{':, ' * axis}{k} - 1]"
             if whole not in self.work.shapes:
                 self.line(f"{whole} = [None] * {e}")
-        carries = {eq.name: self.work.array(self.one(eq)) for eq in self.carries(loop)}
+        carries = {eq.name: self.work.array(("batch", *map(self.size, self.system.shapes[eq.name])))
+                   for eq in resting(self, loop)}
         for name, slot in carries.items():
             self.line(f"{slot}[...] = {self.store(name)}[{'0' if loop.sign > 0 else f'{e} + 1'}]")
         self.line(f"for {k} in range(1, {e} + 1):" if loop.sign > 0 else f"for {k} in range({e}, 0, -1):")
@@ -141,31 +143,6 @@ class Source(InPlace):
             self.known[n] = Text(whole), outer
         self.stacks = stacks
 
-    def one(self, eq: Equation) -> tuple[str, ...]:
-        """The shape of a variable at one position."""
-        return "batch", *map(self.size, self.system.shapes[eq.name])
-
-    def carries(self, loop: Loop) -> list[Equation]:
-        """What the next step alone reads, before it is written again: it rests in one place while the loop runs.
-
-        Its array has what it begins with, and in the end what the last step leaves.
-        """
-        order, path, found = {s: k for k, s in enumerate(self.level)}, (*self.path, loop), []
-        ends = {Position(loop.index, base, offset) for base, offset in (
-            ("1", -1), ("T", 1), ("T", 0) if loop.sign > 0 else ("1", 0))}
-        for eq in loop.body:
-            if isinstance(eq, Equation) and self.system.axes[eq.name] == (loop.index,) and not (
-                    eq.end or self.path or eq.name in self.inside or eq.name in self.shared):
-                near = read(eq.name, (Position(loop.index, "i", -loop.sign),))
-                readers = [*self.plan.consumers.get(near, ()), *self.plan.consumers[eq.value]]
-                if (all(n == near or n.params[1][0] in ends for n in self.readers.get(eq.name, ()))
-                        and eq.name in self.system.per_example and self.level.get(near) == path
-                        and all(self.level[c] == path for c in readers) and self.written_in_place(eq.value, (loop.index,))
-                        and all(order[c] < order[eq.value] and isinstance(c, Node) and c.op is not P.neg
-                                and self.written_in_place(c, (loop.index,)) for c in self.plan.consumers[near])):
-                    found.append(eq)
-        return found
-
     def homes(self, n: Node) -> list[Equation]:
         """The equations that put a value, as it is, into an array of theirs."""
         return [c for c in self.plan.consumers.get(n, ()) if isinstance(c, Equation) and c.at
@@ -181,7 +158,7 @@ class Source(InPlace):
     def turn_weights(self, products: Iterable[Node], inner: set[Node | Equation]) -> None:
         """A weight that a loop multiplies rows with is turned once, before it: contiguous as it is read."""
         for a in dict.fromkeys(n.args[0] for n in products):
-            if a not in inner and a.op is not P.transpose and a not in self.turned and not self.plan.axes(a, self.fixed):
+            if not (a in inner or a in self.turned or a.op is P.transpose or self.plan.axes(a, self.fixed)):
                 self.turned[a] = self.slot()
                 self.line(f"{self.turned[a]} = {self.value(a).at_least(ATOM)}.T.copy()")
 
@@ -301,7 +278,8 @@ class Source(InPlace):
         """Whether a value is read where it is made and nowhere else, so that no array need keep it."""
         level, here = self.level[eq], read(eq.name, eq.at)
         return (eq.name not in self.inside and eq.name not in self.shared and not eq.end
-                and self.readers.get(eq.name) == [here] and all(self.level[s] == level for s in (here, *self.plan.consumers[here])))
+                and self.readers.get(eq.name) == [here]
+                and all(self.level[s] == level for s in (here, *self.plan.consumers[here])))
 
     def within(self, eq: Equation) -> bool:
         """Whether a value lies in its place already: as a part of an array, or as the array of its parts."""

@@ -77,8 +77,7 @@ class Space:
                 for n, kind in kinds.items()}
 
     def run(self, values: Mapping[str, np.ndarray], given: Given | None = None) -> dict[str, np.ndarray]:
-        """The arrays that the program gives, by name, from those given; `given` has ends and offsets, where there are any.
-        """
+        """The arrays that the program gives, by name, from those given; `given` has ends and offsets, if any."""
         given = given or self.given
         fresh = {n: np.zeros(self.shapes[n], given.dtype) for n in self.fresh}
         have = {**values, **self.arrays, **fresh}

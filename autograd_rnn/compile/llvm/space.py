@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import primitives as P
-from ..lease import Lease
 from ...arrays import Arrays, Given, bordered_shape
 from ...equations import BATCH, Equation
 from ...graph import Node
+from ..lease import Lease
 from ..passes import split_rows
 from .native import share
 from .places import Place
