@@ -76,12 +76,13 @@ def test_ends_of_one_run_are_no_ends_of_the_next():
     cell = Cell(zoo["lstm"].text)
     compiled = cell.compile(backend="numpy")
     params, given = sized(cell)
+    start = np.ones_like(given["cotangents"]["h"][0])
     true = compiled.gradient(params, **given)[1]
-    begun = compiled.gradient(params, **given, initial={"h": np.ones_like(given["cotangents"]["h"][0]), "c": np.ones_like(given["cotangents"]["h"][0])})[1]
+    begun = compiled.gradient(params, **given, initial={"h": start, "c": start})[1]
     assert not same(begun, true) and same(compiled.gradient(params, **given)[1], true)
-    half = compiled.gradient(params, **given, initial={"c": np.ones_like(given["cotangents"]["h"][0])})[1]
-    assert not same(half, begun) and same(half, Cell(cell.text).compile(backend="numpy").gradient(
-        params, **given, initial={"c": np.ones_like(given["cotangents"]["h"][0])})[1])
+    half = compiled.gradient(params, **given, initial={"c": start})[1]
+    fresh = Cell(cell.text).compile(backend="numpy").gradient(params, **given, initial={"c": start})[1]
+    assert not same(half, begun) and same(half, fresh)
 
 
 def test_runs_from_several_threads_at_once():
