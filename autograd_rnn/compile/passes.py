@@ -7,8 +7,9 @@
     stack_sums      U_i.T @ da_i + U_f.T @ da_f      ->  one product with both, concatenated
     stack_gradients sum_t(outer(da_i, h)), and of da_f  ->  one product for both, in parts
     split_sums      in a loop, a + b + c[t]          ->  a + (b + c)[t], what is time-parallel first, before the loop
-    factors_first, stack_totals: algebra.py
+    factors_first, stack_totals                      in algebra.py
     name_exports    what leaves a loop has a variable, so that it is kept, and nothing else is
+    name_parts, name_concats, name_splits            parts and what they are parts of are variables, in one array
 
 Any subset gives the same numbers. Only products leave a loop by being named here; the schedule moves them out.
 """
