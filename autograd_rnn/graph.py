@@ -44,6 +44,7 @@ class Primitive:
     fill: float | None = None  # what a reduction over an index reads where an example has ended
     statics: int = 0  # whole numbers that follow the operands in the notation: slice(x, 0, 3)
     numpy: str | None = None  # its value in generated source, where that is not `value` by name
+    inplace: str | None = None  # statements that write its value to {out}, where that takes more than a ufunc
     machine: Callable | None = None  # its value as machine instructions, `machine(lanes, *vectors, *params)`
     wants: str | None = None  # a fact `value` cannot see: the result's "shape", or the operands' "rank"
 

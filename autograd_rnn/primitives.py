@@ -285,9 +285,12 @@ tanh = Primitive("tanh", np.tanh, lambda g, y, x: (g * sech(x) ** 2,), sympy=lam
                  latex=r"\tanh{0:10}", machine=lambda v, x: v.tanh(x))
 sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=lambda e, x: e.sech(x),
                  latex=r"\operatorname{{sech}}{0:10}", numpy="(1 / np.cosh({0}))",
+                 inplace="np.cosh({0}, out={out})\nnp.divide(1, {out}, out={out})",
                  machine=lambda v, x: v.sech(x))
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
                     sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma{0:10}", numpy="(1 / (1 + np.exp(-{0:9})))",
+                    inplace="np.multiply({0}, 0.5, out={out})\nnp.tanh({out}, out={out})\n"
+                            "np.multiply({out}, 0.5, out={out})\nnp.add({out}, 0.5, out={out})",
                     machine=lambda v, x: v.sigmoid(x))
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
                      sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}{0:10}",

@@ -176,8 +176,8 @@ def test_the_source_is_what_a_person_would_write():
     lines = zoo["lstm"].compile().source.split("def run")[1].splitlines()
     loops = [k for k, line in enumerate(lines) if line.startswith("    for ")]
     inside = [line for line in lines if line.startswith("        ")]
-    assert len(loops) == 2 and sum(" @ " in line.split("#")[0] for line in inside) == 2
-    assert sum("tensordot" in line for line in lines) == 2
+    assert len(loops) == 2 and sum("matmul" in line for line in inside) == 2
+    assert sum(".T @ " in line.split("#")[0] for line in lines) == 2
     for eq in zoo["lstm"].derivation().derived.forward.equations:
         assert any(re.search(rf"#.*(?<!\w){re.escape(equation(eq))}", line) for line in lines), eq
     assert max(map(len, lines)) < 200
@@ -190,9 +190,10 @@ def test_users_names_stand_in_comments_only(name):
     names = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
     run = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run")
     inner = {n.id for n in ast.walk(run) if isinstance(n, ast.Name)}
-    slots = {n for n in inner if n[0] in "avkne" and n[1:].isdigit()}
+    slots = {n for n in inner if n[0] in "avkwnec" and n[1:].isdigit()}
     functions = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
-    assert inner - slots - functions <= {"np", "arrays", "extent", "size", "batch", "dtype", "offset", "range"}, names
+    assert inner - slots - functions <= {"np", "arrays", "work", "extent", "size", "batch", "dtype", "offset",
+                                                 "range"}, names
 
 
 def saved(cell: Cell, folder):

@@ -20,21 +20,29 @@ from ..equations import System
 from ..graph import read, topological
 from ..printing.text import equation
 from ..shapes import carry_over
+from .expressions import HELPERS
 from .passes import PASSES, Pass, optimised
-from .source import HELPERS, Source
+from .source import Source
+from .space import Space
+
+SHAPES = 4  # whose spaces are kept
 
 
 class NumpyProgram:
     """A system as a function of arrays, and its source."""
 
-    def __init__(self, system: System, keep: frozenset[str] | None, passes: Iterable[Pass] = PASSES):
+    def __init__(self, system: System, keep: Iterable[str] | None, passes: Iterable[Pass] = PASSES):
+        """keep: the names that are wanted, all where None; what a mapping says True of has an array of its own."""
         self.system = optimised(system, passes, keep)
-        self.writer = Source(self.system, keep, _told(system, self.system))
+        self.fresh = {n for n, whole in keep.items() if whole is True and n in self.system.defined
+                      } if isinstance(keep, Mapping) else set()
+        self.writer = Source(self.system, keep, _told(system, self.system), self.fresh)
         self.source = _module(self.writer)
         namespace: dict[str, Any] = {k: f for k, f in self.writer.functions.items() if not _copied(f)}
         exec(compile(self.source, "<program>", "exec"), namespace)
-        self.function = namespace["run"]
+        self.function, self.workspace = namespace["run"], namespace["workspace"]
         self.sizes: dict[tuple, dict[str, int]] = {}  # as this system has them, by those given
+        self.spaces: dict[tuple, list[Space]] = {}
 
     def __call__(self, system: System, given: Given, keep: Iterable[str]) -> dict[str, np.ndarray]:
         """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""
@@ -42,15 +50,28 @@ class NumpyProgram:
         key = tuple(sorted(given.sizes.items()))
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
-        run = Arrays(own, replace(given, sizes=self.sizes[key]))
-        arrays = [None if n in own.defined and not own.axes[n] else run.store(n) for n in self.writer.stores]
-        with np.errstate(all="ignore"):
-            stores = self.function(arrays, [given.extents[i] for i in own.indices],
-                                   [run.given.sizes[d] for d in self.writer.sizes], given.batch, run.real,
-                                   {k: given.offsets.get(i, 0) for k, i in enumerate(own.indices)})
-        found = dict(zip(self.writer.results, stores))
+        full = replace(given, sizes=self.sizes[key])
+        space, waiting = self.room(full)
+        found = space.run(space.values(full), full)
+        found.update(space.lent([n for n in keep if n in space.arrays], waiting))
         rest = Arrays(system, given)  # what is only handed on
         return {n: found[n] if n in found else rest.store(n) for n in keep}
+
+    def idle(self) -> Space | None:
+        """The space of the last run, where nothing that was handed out of it is left."""
+        return next((s for waiting in reversed(self.spaces.values()) for s in waiting), None)
+
+    def room(self, given: Given) -> tuple[Space, list[Space]]:
+        """A space for a run of these shapes, and the list that it goes back to."""
+        shape = tuple(given.sizes.items()), tuple(given.extents.items()), given.batch, given.dtype
+        waiting = self.spaces.pop(shape, [])
+        self.spaces[shape] = waiting
+        while len(self.spaces) > SHAPES:
+            self.spaces.pop(next(iter(self.spaces)))
+        try:
+            return waiting.pop(), waiting
+        except IndexError:  # none is free
+            return Space(self, given), waiting
 
 
 def _told(before: System, after: System) -> dict[str, str]:
@@ -89,13 +110,25 @@ def _helpers(functions: Mapping[str, Callable]) -> str:
 
 def _module(w: Source) -> str:
     """The program: imports, what it calls, and `run`, whose arrays have their ends at 0 and T + 1."""
-    unpacked = "".join(f"    {slot} = arrays[{k}]  # {name}\n" for k, (name, slot) in enumerate(w.stores.items()))
-    unpacked += "".join(f"    {w.extent(i)} = extent[{k}]  # {i.upper()}\n" for k, i in enumerate(w.system.indices))
-    unpacked += "".join(f"    {slot} = size[{k}]\n" for k, slot in enumerate(w.sizes.values()))
+    sizes = "".join(f"    {w.extent(i)} = extent[{k}]  # {i.upper()}\n" for k, i in enumerate(w.system.indices))
+    parts = "".join(f"    {w.store(n)} = {w.store(part.whole)}[..., {w.sum(part.before) or ''}:"
+                    f"{w.sum((*part.before, part.size))}]  # {n}\n" for n, part in w.parts.items() if n in w.stores)
+    shapes = "".join(f"        np.empty(({', '.join(shape)}{',' * (len(shape) == 1)}), dtype),\n"
+                     for shape in w.work.shapes.values())
+    sizes += "".join(f"    {slot} = size[{k}]\n" for k, slot in enumerate(w.sizes.values()))
+    arrays = "".join(f"    {slot} = arrays[{k}]  # {name}\n" for k, (name, slot) in enumerate(w.stores.items())
+                     if name not in w.parts)
+    if w.work.shapes:
+        names = fill(f"[{', '.join(w.work.shapes)}]", 100, initial_indent="    ", subsequent_indent="     ")
+        arrays += f"{names} = work\n"
+    parts += "".join(f"    {slot} = np.asarray({number}, dtype)\n" for number, slot in w.constants.items())
     body = "\n".join(w.lines)
     results = fill(f"return [{', '.join(w.stores[n] for n in w.results)}]", 110, initial_indent="    ",
                    subsequent_indent="            ")
     called = _helpers(w.functions) + "\n\n" + "\n\n\n".join(h for h in HELPERS if h.split("(")[0][4:] + "(" in body)
     imports = ("import builtins\n\n" if "builtins." in called else "") + "import numpy as np\n\n\n"
-    return (f"{imports}{called.strip()}\n\n\ndef run(arrays, extent, size, batch, dtype, offset):\n{unpacked}\n{body}\n"
+    return (f"{imports}{called.strip()}\n\n\ndef workspace(extent, size, batch, dtype):\n"
+            f"    \"\"\"The arrays that `run` works in; they serve one run after the other.\"\"\"\n"
+            f"{sizes}    return [\n{shapes}    ]\n\n\n"
+            f"def run(arrays, work, extent, size, batch, dtype, offset):\n{arrays}{sizes}{parts}\n{body}\n"
             f"{results}\n").replace("np\n\n\n\n\n\ndef", "np\n\n\ndef")

@@ -7,7 +7,9 @@
     stack_sums      U_i.T @ da_i + U_f.T @ da_f      ->  one product with both, concatenated
     stack_gradients sum_t(outer(da_i, h)), and of da_f  ->  one product for both, in parts
     split_sums      in a loop, a + b + c[t]          ->  a + (b + c)[t], what is time-parallel first, before the loop
+    factors_first, stack_totals                      in algebra.py
     name_exports    what leaves a loop has a variable, so that it is kept, and nothing else is
+    name_parts, name_concats, name_splits            parts and what they are parts of are variables, in one array
 
 Any subset gives the same numbers. Only products leave a loop by being named here; the schedule moves them out.
 """
@@ -25,7 +27,8 @@ from ..equations import BATCH, Equation, System
 from ..errors import CellError
 from ..evaluate import plan
 from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
-from ..order import Loop, contraction, operands
+from ..order import contraction, operands
+from .algebra import factors_first, levels, stack_totals
 
 Pass = Callable[[System], System]
 
@@ -96,7 +99,10 @@ def _inner(n: Node, done: dict[Node, Node], value: Callable[[Node], Node]) -> No
 
 
 def sum_in_parts(system: System) -> System:
-    """part_k(A) + part_k(B) + b_k for every k  ->  part_k(A + B + concat(b_1, ..., b_n)), where the b_k are shared."""
+    """part_k(A) + part_k(B) + b_k for neighbouring k  ->  the parts of one sum of A, B and concat(b_1, ..., b_n).
+
+    The b_k are shared; of A and B, what lies between two parts is a part itself.
+    """
     groups: dict[tuple, dict[int, Node]] = {}
     for n in topological((eq.value for eq in system.equations), operands):
         if n.op is P.add:
@@ -108,13 +114,19 @@ def sum_in_parts(system: System) -> System:
                 groups.setdefault(key, {})[parts[0].params[0]] = n
     new = {}
     for (parts, rest), sums in groups.items():
-        count = len(parts[0]) - 1
-        if len(sums) != count or any(len(p) - 1 != count for p in parts):
-            continue
-        others = [next(a for a in sums[k].args if a.op is not P.split) for k in sorted(sums)] if rest else []
-        whole = P.total(*(p[0] for p in parts), *([P.concat(*others)] if rest else []))
-        new.update({n: node(P.split, whole, *parts[0][1:], params=(k,)) for k, n in sums.items()})
+        for run in _runs(sorted(sums)) if len({len(p) for p in parts}) == 1 else ():
+            others = [next(a for a in sums[k].args if a.op is not P.split) for k in run] if rest else []
+            whole = P.total(*(_between(p[0], p[1:], run) for p in parts), *([P.concat(*others)] if rest else []))
+            sizes = [parts[0][k] for k in run]
+            new.update({sums[k]: node(P.split, whole, *sizes, params=(j,)) for j, k in enumerate(run, 1)})
     return _substituted(system, new)
+
+
+def _between(whole: Node, sizes: tuple[Node, ...], run: list[int]) -> Node:
+    """The neighbouring parts of a value as one part."""
+    before, inner, after = sizes[:run[0] - 1], [sizes[k - 1] for k in run], sizes[run[-1]:]
+    both = node(P.split, whole, *before, P.concat(*inner), *after, params=(len(before) + 1,))
+    return both if before or after else whole
 
 
 def stack_activations(system: System) -> System:
@@ -128,10 +140,8 @@ def stack_activations(system: System) -> System:
     new = {}
     for (op, (whole, *sizes)), found in groups.items():
         for run in _runs(sorted(found)):
+            made = node(op, _between(whole, tuple(sizes), run))
             inner = [sizes[k - 1] for k in run]
-            before, after = sizes[:run[0] - 1], sizes[run[-1]:]
-            both = node(P.split, whole, *before, P.concat(*inner), *after, params=(len(before) + 1,))
-            made = node(op, both if before or after else whole)
             new.update({found[k]: node(P.split, made, *inner, params=(j,)) for j, k in enumerate(run, 1)})
     return _substituted(system, new)
 
@@ -182,18 +192,6 @@ def stack_gradients(system: System) -> System:
     return _with(system, (_valued(eq, new.get(eq.value, eq.value)) for eq in system.equations))
 
 
-def levels(system: System) -> dict[Node | Equation, tuple[Loop, ...]]:
-    """The loops that each operation and equation stands in."""
-    def walk(steps, path) -> Iterator:
-        for s in steps:
-            if isinstance(s, Loop):
-                yield from walk(s.body, (*path, s))
-            else:
-                yield s, path
-
-    return dict(walk(plan(system).order, ()))
-
-
 def split_sums(system: System) -> System:
     """In a loop, a + b + c + d with b and d from outside it  ->  (b + d) + a + c."""
     level = levels(system)
@@ -229,6 +227,26 @@ def name_concats(system: System) -> System:
     return _named(system, found)
 
 
+def name_parts(system: System) -> System:
+    """concat(da_r[t], da_n[t] * r[t])  ->  its operands are variables, which can lie in its array."""
+    level, held = levels(system), holders(system)
+    found = [a for n in level if isinstance(n, Node) and n.op is P.concat and level[n] and BATCH in system.free(n)
+             for a in n.args if a.args and a not in held]
+    return _named(system, dict.fromkeys(found))
+
+
+def name_splits(system: System) -> System:
+    """i[t] = part_1(sigmoid(A)), f[t] = part_2(sigmoid(A))  ->  parts of one variable, in whose array i and f lie.
+
+    Where these are kept, that is: what is read where it is made, and nowhere else, needs no array.
+    """
+    level, held, consumers = levels(system), holders(system), plan(system).consumers
+    kept = {n.params[0] for n in level if isinstance(n, Node) and n.op is READ and any(
+        level[c] != level.get(eq) for c in consumers.get(n, ()) for eq in system.definitions.get(n.params[0], ()))}
+    wholes = dict.fromkeys(eq.value.args[0] for eq in system.equations if eq.value.op is P.split and eq.name in kept)
+    return _named(system, [n for n in wholes if n.args and n not in held and BATCH in system.free(n)])
+
+
 def _named(system: System, nodes: Iterable[Node]) -> System:
     """The system in which each of these values is a variable."""
     new: dict[Node, Node] = {}
@@ -246,8 +264,8 @@ def _named(system: System, nodes: Iterable[Node]) -> System:
         k: v for k, v in new.items() if k is not eq.value})) for eq in added)], axes)
 
 
-PASSES = (gate_values, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients, split_sums,
-          name_exports)
+PASSES = (gate_values, factors_first, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients,
+          stack_totals, split_sums, name_exports, name_parts, name_concats, name_splits)
 
 
 def live(system: System, keep: Iterable[str] | None) -> System:

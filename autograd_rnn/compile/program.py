@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..errors import CellError
 from ..evaluate import evaluate
 from ..trace import Trace
 from .numpy_program import NumpyProgram
+from .replay import Replay, signature
 from .report import report
 from .save import file_of
 
@@ -66,7 +67,7 @@ def memory_of(text: str | int | None) -> int | None:
     return int(float(found[1]) * 1024 ** " KMG".index(found[2].upper() or " "))
 
 
-def compiled(system: System, given: Given, keep: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+def compiled(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by a NumPy program that is made once and lives as long as the system."""
     if given.lengths or given.lanes or np.dtype(given.dtype).kind == "c":
         return evaluate(system, given, keep)
@@ -90,11 +91,11 @@ def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[st
     return (backend_of("auto") if steps * given.batch >= WORK else evaluate)(system, given, keep)
 
 
-def program_of(system: System, keep: Iterable[str] | None) -> NumpyProgram:
+def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
     programs = system.__dict__.setdefault("_programs", {})
-    kept = None if keep is None else frozenset(keep)
+    kept = None if keep is None else frozenset(keep.items())
     if kept not in programs:
-        programs[kept] = NumpyProgram(system, kept)
+        programs[kept] = NumpyProgram(system, keep)
     return programs[kept]
 
 
@@ -112,13 +113,11 @@ def gradient(system: System, default: str | None, outputs: tuple[str, ...], para
              cotangents: Mapping | None, inputs: Mapping, initial, lengths, steps, noise, run: Run
              ) -> tuple[float, dict[str, np.ndarray]]:
     """`differentiate`, by a replay of an earlier run where one with arrays of these shapes was made by machine code."""
-    options = run.keywords if isinstance(run, partial) and run.func is as_machine_code else {}
-    key, replays = None, system.__dict__.setdefault("_replays", {})
-    if options and cotangents and (loss, initial, lengths, steps, noise) == (None,) * 5:
-        from .llvm.replay import Replay, signature  # needs an extra
-
+    replays, key = system.__dict__.setdefault("_replays", {}), None
+    by_machine = isinstance(run, partial) and run.func is as_machine_code
+    if (by_machine or run is compiled) and cotangents and (loss, initial, lengths, steps, noise) == (None,) * 5:
         arrays = signature(params, inputs, cotangents)
-        key = arrays and (arrays, *options.values())
+        key = arrays and (arrays, *(run.keywords.values() if by_machine else ()))  # type: ignore[attr-defined]
         if replays.get(key):
             found = replays[key]({**params, **inputs}, cotangents)
             if found is not None:
@@ -128,12 +127,24 @@ def gradient(system: System, default: str | None, outputs: tuple[str, ...], para
     if key and key not in replays:
         while len(replays) >= REPLAYS:
             replays.pop(next(iter(replays)))
-        forward, chosen = bind(system, params, inputs), tuple(cotangents or ())
-        derived = adjoint_of(forward.system, chosen, False)
-        made = machine_of(derived.system, wanted(forward.system, derived, chosen), forward.given.dtype == np.float64,
-                          options["memory"] is not None)
-        replays[key] = Replay.of(made, forward, derived, chosen, options) if forward.system is system else None
+        replays[key] = replay_of(system, params, inputs, cotangents or {}, run)
     return value, gradients
+
+
+def replay_of(system: System, params: Mapping, inputs: Mapping, cotangents: Mapping, run: Run):
+    """What does a run again that was just made with these arrays; None where something stands in the way."""
+    forward, chosen = bind(system, params, inputs), tuple(cotangents)
+    if forward.system is not system:
+        return None
+    derived = adjoint_of(system, chosen, False)
+    keep = wanted(system, derived, chosen)
+    if run is compiled:
+        return Replay.of(program_of(derived.system, keep), forward, derived, chosen, {**params, **inputs}, cotangents)
+    from .llvm.replay import Replay as MachineReplay  # needs an extra
+
+    options = run.keywords  # type: ignore[attr-defined]
+    made = machine_of(derived.system, keep, forward.given.dtype == np.float64, options["memory"] is not None)
+    return MachineReplay.of(made, forward, derived, chosen, options)
 
 
 class Program:

@@ -14,7 +14,8 @@ from ..equations import BATCH, System
 from ..errors import CellError
 from ..graph import Node
 from ..order import Loop, contraction
-from .passes import levels, rows, split_rows
+from .algebra import levels
+from .passes import rows, split_rows
 
 Work = Counter[tuple[str, ...]]  # how often a product of sizes stands in a sum
 MOVES = (P.split, P.concat, P.slice, P.transpose, P.like, rows, split_rows)

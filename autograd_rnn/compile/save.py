@@ -38,7 +38,7 @@ def gradient(values):
         if key in values:
             arrays[position[0]][position[1]] = values[key]
     with np.errstate(all="ignore"):
-        found = run(arrays, {extents}, {all_sizes}, batch, dtype, {{}})
+        found = run(arrays, workspace({extents}, {all_sizes}, batch, dtype), {extents}, {all_sizes}, batch, dtype, {{}})
     return {{
 {results}
     }}
@@ -53,7 +53,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
 
     def size(d) -> str:
         """A size by its slot, or as the sum of its parts."""
-        if d in wholes and d not in w.sizes:
+        if d in wholes:
             return " + ".join(map(size, wholes[d]))
         return w.size(d)
 
@@ -71,6 +71,9 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         shape = [f"{w.extent(i)} + 2" for i in system.axes[n]] + ["batch"] * (n in system.per_example)
         shape += [size(d) for d in system.shapes[n]]
         of_class = system.roles[n] == "class"
+        if n in w.bare:
+            rows.append(f"        np.asarray(values[{n!r}], {'np.int64' if of_class else 'dtype'}),")
+            continue
         rows.append(f"        bordered(values, {n!r}, {axes}, ({''.join(s + ', ' for s in shape)}), "
                     f"{'np.int64' if of_class else 'dtype'}, {-1 if of_class else 0}),")
     for d, slot in w.sizes.items():

@@ -1,6 +1,6 @@
 """A system as NumPy source that a person would have written: what is time-parallel at once, the rest in loops.
 
-    schedule -> one line for each equation, or part of one -> the text of a function run(arrays, ...)
+    schedule -> statements for each operation -> the text of a function run(arrays, work, ...)
 
 Generated variables are slots, v0, v1, ...; what the author called them stands in comments, and nowhere else.
 """
@@ -8,93 +8,60 @@ Generated variables are slots, v0, v1, ...; what the author called them stands i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from .. import primitives as P
 from ..equations import BATCH, Equation, System
-from ..evaluate import plan
-from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, option, read
-from ..order import Loop, contraction, operands
+from ..graph import CONST, READ, Node, read
+from ..order import Loop
 from ..printing.text import ATOM
 from ..printing.text import equation as written
-from ..signature import tokens
+from .algebra import levels
+from .carries import resting
+from .expressions import Text
+from .inplace import InPlace
+from .parts import parts
 
 WIDEST = 110
-HELPERS = ("""def spread(x, axis, n):
-    '''x with n positions along an axis, where it has one that stands for all.'''
-    return x if x.shape[axis] == n else np.broadcast_to(x, (*x.shape[:axis], n, *x.shape[axis + 1:]))
-""", """def contract(u, v, lead, kept, summed):
-    '''The sum of u v' over the axes `summed`, as one product for each position of the axes `kept`.'''
-    sides = []
-    for x in (u, v):
-        comps = x.shape[len(lead):]
-        x = np.broadcast_to(x, lead + comps).transpose(*kept, *summed, *range(len(lead) + 1, x.ndim), len(lead))
-        sides.append(x.reshape(*(lead[k] for k in kept), -1, comps[0]))
-    return np.matmul(np.swapaxes(sides[0], -1, -2), sides[1])
-""")
 
 
-class Text:
-    """Source of a value and how strongly it binds: 1 sums, 2 products, 4 powers, 9 what needs no brackets."""
-
-    def __init__(self, text: str, strength: int = ATOM):
-        self.text, self.strength = text, strength
-
-    def at_least(self, strength: int) -> str:
-        return self.text if self.strength >= strength else f"({self.text})"
-
-    def __format__(self, spec: str) -> str:
-        return self.at_least(int(spec or 0))
-
-
-class Source:
+class Source(InPlace):
     """The lines of one system's function, as they are written."""
 
-    def __init__(self, system: System, keep: Iterable[str] | None = None, told: Mapping[str, str] | None = None):
-        """keep: the names whose arrays are wanted, all where None; told: what to say of an equation, by its left side.
+    def __init__(self, system: System, keep: Iterable[str] | None = None, told: Mapping[str, str] | None = None,
+                 alone: Iterable[str] = ()):
+        """keep: the names whose arrays are wanted, all where None; of what a mapping says False of, only ends. alone:
+        those that lie in no other's array; told: what to say of an equation, by its left side.
         """
-        self.system, self.plan, self.told = system, plan(system), told or {}
+        super().__init__(system, levels(system))
+        self.told = told or {}
         self.keep = set(system.axes) if keep is None else set(keep)
+        self.inside = {n for n in self.keep if not isinstance(keep, Mapping) or keep[n] is not False}
         self.lines: list[str] = []
         self.depth = 1
-        self.fixed: tuple[str, ...] = ()
-        self.stores: dict[str, str] = {}  # a variable's array, by its slot
-        self.sizes: dict[str, str] = {}
-        self.known: dict[Node, tuple[Text, tuple[str, ...]]] = {}  # value, and the indices that stood still there
-        self.functions: dict[str, Any] = {}
-        self.foreign: set[str] = set()  # primitives whose source is not the library's
         self.count = 0
-        self.level = dict(self.levels(self.plan.order, ()))
         self.readers: dict[str, list[Node]] = {}
         for n in self.level:
             if isinstance(n, Node) and n.op is READ:
                 self.readers.setdefault(n.params[0], []).append(n)
+        self.parts = parts(system, self.keep, set(alone), self.level)
+        self.shared = {*self.parts, *(part.whole for part in self.parts.values())}  # arrays with more than one name
+        self.stacks: dict[Node, tuple[str, str]] = {}  # what leaves a loop unnamed: its array, and its place there
+        self.placed: set[Equation] = set()  # equations whose value was written where it goes
+        self.path: tuple[Loop, ...] = ()
         for step in self.plan.order:
             self.step(step)
-
-    def levels(self, steps, path):
-        """The loops that each operation and equation stands in."""
-        for s in steps:
-            if isinstance(s, Loop):
-                yield from self.levels(s.body, (*path, s))
-            else:
-                yield s, path
-
-    def store(self, name: str) -> str:
-        """The slot of a variable's array."""
-        return self.stores.setdefault(name, f"a{len(self.stores)}")
 
     @property
     def results(self) -> list[str]:
         """The names whose arrays the function returns, in its order."""
-        return [name for name in self.stores if name in self.keep]
+        return [name for name in self.stores if name in self.keep and name in self.system.defined]
 
     # --- lines ---------------------------------------------------------------------------------------------------
 
     def line(self, text: str, comment: str = "") -> None:
         indent = "    " * self.depth
         if comment and len(indent + text + comment) + 4 > WIDEST:
-            self.lines.append(f"{indent}# {comment}")
+            self.lines += [f"{indent}# {told}" for told in comment.split("; ")]
             comment = ""
         self.lines.append(indent + text + (f"  # {comment}" if comment else ""))
 
@@ -102,16 +69,13 @@ class Source:
         self.count += 1
         return f"v{self.count - 1}"
 
-    def size(self, d) -> str:
-        """A size by its slot."""
-        return str(d) if isinstance(d, int) or str(d).isdigit() else self.sizes.setdefault(d, f"n{len(self.sizes)}")
-
-    def place(self, i: str) -> str:
-        """The loop variable of an index."""
-        return f"k{self.system.indices.index(i)}"
-
-    def extent(self, i: str) -> str:
-        return f"e{self.system.indices.index(i)}"
+    def comment(self, eq: Equation) -> str:
+        """The author's equation; of an array that others lie in, theirs."""
+        within = [other for other in self.system.equations if self.within(other) and other.value.op is P.split
+                  and self.parts[other.name].whole == eq.name]
+        if within:
+            return "; ".join(map(self.comment, within))
+        return self.told.get(str(eq), f"kept: {written(eq).split(' = ', 1)[1]}")
 
     # --- steps ---------------------------------------------------------------------------------------------------
 
@@ -122,277 +86,227 @@ class Source:
             self.write(step)
         elif step.args:
             self.operation(step)
+        elif step.op is READ and step.params[1] and step not in self.known and self.fixed and self.reads(step) > 1:
+            self.known[step] = self.named(self.read(step)), self.fixed
+
+    def reads(self, n: Node) -> int:
+        """How many steps at a node's own level read it."""
+        return sum(self.level[c] == self.level[n] for c in self.plan.consumers.get(n, ()))
+
+    def named(self, text: Text) -> Text:
+        """A value that is read more than once, by a name."""
+        if text.text.isidentifier():
+            return text
+        name = self.slot()
+        self.line(f"{name} = {text.text}")
+        return Text(name)
 
     def loop(self, loop: Loop) -> None:
         """for k in range(1, T + 1): what leaves the loop is kept for every position."""
         k, e = self.place(loop.index), self.extent(loop.index)
+        made = [n for n, path in self.level.items() if isinstance(n, Node) and loop in path]
         inner = {s for s, path in self.level.items() if loop in path}
-        exported = [n for n in self.nodes(loop) if self.leaves(n, inner)]  # where no pass has named them
-        stacks = {n: self.slot() for n in exported}
-        for n in exported:
-            self.line(f"{stacks[n]} = [None] * {e}")
+        self.turn_weights([n for n in made if n.op is P.matmul], inner)
+        outer, known, stacks = self.fixed, dict(self.known), dict(self.stacks)
+        leaving = [n for n in made if n.args and any(c not in inner for c in self.plan.consumers.get(n, ()))]
+        exported = [n for n in leaving if not self.homes(n)]
+        for n in exported:  # where no pass has named them
+            direct = self.level[n][-1] == loop and self.written_in_place(n, (*outer, loop.index))
+            whole = self.work.array(self.spans(n)) if direct else self.slot()
+            axis = self.plan.axes(n, outer).index(loop.index)
+            self.stacks[n] = whole, f"{whole}[{':, ' * axis}{k} - 1]"
+            if whole not in self.work.shapes:
+                self.line(f"{whole} = [None] * {e}")
+        carries = {eq.name: self.work.array(("batch", *map(self.size, self.system.shapes[eq.name])))
+                   for eq in resting(self, loop)}
+        for name, slot in carries.items():
+            self.line(f"{slot}[...] = {self.store(name)}[{'0' if loop.sign > 0 else f'{e} + 1'}]")
         self.line(f"for {k} in range(1, {e} + 1):" if loop.sign > 0 else f"for {k} in range({e}, 0, -1):")
-        self.depth += 1
-        before, self.fixed = self.fixed, (*self.fixed, loop.index)
-        known = dict(self.known)
+        self.depth, self.fixed, self.path = self.depth + 1, (*outer, loop.index), (*self.path, loop)
+        self.resting.update(carries)
         for s in loop.body:
             self.step(s)
         for n in exported:
-            self.line(f"{stacks[n]}[{k} - 1] = {self.value(n).text}")
-        self.depth -= 1
-        self.fixed, self.known = before, known
-        for n in exported:
-            axis = self.plan.axes(n, self.fixed).index(loop.index)
-            self.line(f"{stacks[n]} = np.stack({stacks[n]}, {axis})")
-            self.known[n] = Text(stacks[n]), self.fixed
+            if self.stacks[n][0] not in self.work.shapes:
+                self.line(f"{self.stacks[n][0]}[{k} - 1] = np.array({self.value(n).text})")
+        self.depth, self.fixed, self.path = self.depth - 1, outer, self.path[:-1]
+        self.left_behind(inner, self.path)
+        for name, slot in carries.items():
+            del self.resting[name]
+            self.line(f"{self.store(name)}[{e if loop.sign > 0 else '1'}] = {slot}")
+            self.work.free.setdefault(self.work.shapes[slot], []).append(slot)
+        self.known = known
+        for n in leaving:
+            whole = self.stacks[n][0] if n in exported else self.target(self.homes(n)[0])
+            if n in exported and whole not in self.work.shapes:
+                self.line(f"{whole} = np.stack({whole}, {self.plan.axes(n, outer).index(loop.index)})")
+            self.known[n] = Text(whole), outer
+        self.stacks = stacks
 
-    def nodes(self, loop: Loop) -> list[Node]:
-        """What a loop computes; a variable can be read again wherever it is wanted."""
-        return [s for s, path in self.level.items() if isinstance(s, Node) and loop in path and s.args]
+    def homes(self, n: Node) -> list[Equation]:
+        """The equations that put a value, as it is, into an array of theirs."""
+        return [c for c in self.plan.consumers.get(n, ()) if isinstance(c, Equation) and c.at
+                and self.level[c] == self.level[n] and self.straight(c) and not self.passing(c)]
 
-    def leaves(self, n: Node, inner) -> bool:
-        """Whether something outside a loop reads what is made in it."""
-        return any(c not in inner for c in self.plan.consumers.get(n, ()))
+    def written_in_place(self, n: Node, fixed: tuple[str, ...]) -> bool:
+        """Whether a value has a statement where these indices stand still."""
+        before, self.fixed = self.fixed, fixed
+        found = self.statement(n) is not None
+        self.fixed = before
+        return found
+
+    def turn_weights(self, products: Iterable[Node], inner: set[Node | Equation]) -> None:
+        """A weight that a loop multiplies rows with is turned once, before it: contiguous as it is read."""
+        for a in dict.fromkeys(n.args[0] for n in products):
+            if not (a in inner or a in self.turned or a.op is P.transpose or self.plan.axes(a, self.fixed)):
+                self.turned[a] = self.slot()
+                self.line(f"{self.turned[a]} = {self.value(a).at_least(ATOM)}.T.copy()")
+
+    # --- operations ----------------------------------------------------------------------------------------------
 
     def operation(self, n: Node) -> None:
+        """A value in place, where a statement writes it; else an expression."""
+        template = self.statement(n)
+        readers = self.plan.consumers.get(n, [])
+        if any(isinstance(c, Equation) and self.within(c) for c in readers):
+            self.silent.add(n)
+            self.hold(n)
+            self.known[n] = Text(self.target(readers[0])), self.fixed
+        elif n.op is P.neg and template and self.subtracted(n, readers):
+            self.silent.add(n)
+            self.hold(n)
+        elif template:
+            self.in_place(n, template)
+            self.done(n)
+        else:
+            self.plainly(n)
+
+    def subtracted(self, n: Node, readers: list[Node | Equation]) -> bool:
+        """Whether -x is a term of one sum, which subtracts x."""
+        return len(readers) == 1 and self.level[readers[0]] == self.level[n] and isinstance(readers[0], Node) and (
+            readers[0].op is P.add and self.statement(readers[0]) is not None)
+
+    def in_place(self, n: Node, template: str) -> None:
+        """Statements that write a value where it is kept: in a variable's array, or for the work at hand."""
+        eq = next(iter(self.homes(n)), None)
+        solid, uses = True, template.count("{out}") + self.reads(n)
+        if eq:
+            own = [p for p in eq.at if p.base == "i" and p.index not in self.fixed]
+            solid = eq.name not in self.parts and own in ([], [eq.at[-1]])
+            out, uses = self.target(eq), uses - 1 + self.reads(read(eq.name, eq.at))
+            self.placed.add(eq)
+        elif n in self.stacks:
+            out, solid = self.stacks[n][1], False
+        else:
+            out = self.room(n)
+            self.work.hold(n, frozenset([out]))
+        if uses + 2 * max(0, len(n.args) - 2) * (n.op is P.add) > 1:
+            out = self.named(Text(out)).text
+        self.known[n] = Text(out), self.fixed
+        told = [c for c in self.plan.consumers.get(n, ()) if isinstance(c, Equation) and self.level[c] == self.level[n]]
+        comment = self.comment(eq or told[0]) if told and told[0].at else ""
+        for line in self.statements(n, template, out, solid):
+            self.line(line, comment)
+            comment = ""
+
+    def plainly(self, n: Node) -> None:
         """A value that one thing at its own level reads stands where it is read; any other has a name."""
         text = self.expression(n)
+        self.hold(n)
         if n.op is P.transpose and not self.plan.axes(n, self.fixed):  # a view
+            self.silent.add(n)
             self.known[n] = text, self.fixed
             return
         if all(a.op is CONST for a in n.args) and n.op.pointwise:
             text = Text(f"np.asarray({text.text}, dtype)")
-        consumers = self.plan.consumers.get(n, [])
-        alone = len(consumers) == 1 and self.level[consumers[0]] == self.level[n] and len(text.text) < WIDEST - 30
-        if not alone and not text.text.isidentifier():
-            name = self.slot()
-            self.line(f"{name} = {text.text}")
-            text = Text(name)
+        readers = self.plan.consumers.get(n, [])
+        alone = len(readers) == 1 and self.level[readers[0]] == self.level[n] and len(text.text) < WIDEST - 30
+        if alone or text.text.isidentifier():
+            self.silent.add(n)
+        else:
+            text = self.named(text)
+            self.done(n)
         self.known[n] = text, self.fixed
 
-    def value(self, n: Node) -> Text:
-        """A node's value at the place where the writing stands."""
-        if n.op is CONST:
-            value = n.params[0]
-            return Text(repr(value), ATOM if not repr(value).startswith("-") else 3)
-        if n not in self.known and not n.args:
-            return self.read(n) if n.op is READ else self.counted(n)
-        text, fixed = self.known[n]
-        axes = self.plan.axes(n, fixed)
-        here = [f"{self.place(i)} - 1" if i in self.fixed else ":" for i in axes]
-        while here and here[-1] == ":":
-            here.pop()
-        return Text(f"{text.at_least(ATOM)}[{', '.join(here)}]") if here else text
+    # --- equations -----------------------------------------------------------------------------------------------
 
-    # --- expressions ---------------------------------------------------------------------------------------------
+    def straight(self, eq: Equation) -> bool:
+        """Whether a value has just the axes and dimensions of the place it goes to."""
+        value = eq.value
+        own = self.plan.axes(value, self.fixed) if value.op is not CONST else ()
+        return (self.axes_of(eq) == own and self.system.rank(value) == len(self.system.shapes[eq.name])
+                and not self.counts(value))
 
-    def expression(self, n: Node) -> Text:
-        fused = contraction(n)
-        if fused:
-            return self.contraction(n, *fused)
-        if n.op.fill is not None:
-            return self.reduction(n)
-        return self.applied(n)
+    def axes_of(self, eq: Equation) -> tuple[str, ...]:
+        """The axes of the place that an equation writes to."""
+        return (*(i for i in eq.free if i not in self.fixed), *((BATCH,) if eq.name in self.system.per_example else ()))
 
-    def lined(self, a: Node, axes: tuple[str, ...], rank: int | None, bare: bool = False) -> Text:
-        """An operand with the axes of its consumer; NumPy itself adds what is missing in front, where `bare`."""
-        text = self.value(a)
-        if a.op is CONST:
-            return text
-        subscript = self.plan.line_up(a, axes, self.fixed, rank)
-        if subscript is None:
-            return text
-        parts = ["None" if s is None else ":" for s in subscript]
-        if bare:
-            while parts and parts[0] == "None":
-                parts.pop(0)
-            if "None" not in parts:
-                return text
-        return Text(f"{text.at_least(ATOM)}[{', '.join(parts)}]")
-
-    def applied(self, n: Node) -> Text:
-        """A primitive by its operator, its template or its function."""
-        axes, rank = self.plan.axes(n, self.fixed), self.system.rank(n)
-        if n.op is P.matmul:
-            return self.product(n, axes)
-        if n.op is P.transpose:
-            return Text(f"np.swapaxes({self.value(n.args[0]).text}, -1, -2)" if self.plan.axes(n.args[0], self.fixed)
-                        else f"{self.value(n.args[0]).at_least(ATOM)}.T")
-        x = [self.lined(a, axes, rank if n.op.pointwise else None, bare=n.op.pointwise) for a in operands(n)]
-        if n.op is P.neg:
-            return Text(f"-{x[0].at_least(4)}", 3)
-        if n.op is P.pow:
-            return Text(f"{x[0].at_least(ATOM)}**{n.params[0]!r}", 4)
-        if n.op is P.add:
-            return Text(" + ".join(t.at_least(2 if k else 1) for k, t in enumerate(x)).replace("+ -", "- "), 1)
-        if n.op in (P.mul, P.div):
-            return Text(f"{x[0].at_least(2)} {'*' if n.op is P.mul else '/'} {x[1].at_least(3)}", 2)
-        if not (n.op.pointwise and n.op.numpy):  # a function wants arrays
-            x = [Text(f"np.asarray({t.text}, dtype)") if a.op is CONST else t for a, t in zip(operands(n), x)]
-        if n.op.name in ("split", "split_rows"):
-            return self.part(n, x[0])
-        if n.op is P.concat and all(a.args or a.op is READ for a in n.args) and len(
-                {self.plan.axes(a, self.fixed) for a in n.args}) == 1 and not self.counts(n):
-            return Text(f"np.concatenate(({', '.join(t.text for t in x)}), axis=-1)")
-        if n.op.numpy is not None:
-            return Text(n.op.numpy.format(*x, *n.params, all=", ".join(t.text for t in x)))
-        arguments = [t.text for t in x]
-        arguments += [self.shape(n.args[k]) for k in n.op.shape_only if k < len(n.args)]
-        arguments += [repr(p) for p in n.params]
-        if n.op.wants == "rank":
-            arguments.append(str(self.system.rank(n.args[-1])))
-        if n.op.wants == "shape":
-            arguments += [self.shape(n), "dtype"]
-        return Text(f"{self.function(n.op)}({', '.join(arguments)})")
-
-    def part(self, n: Node, whole: Text) -> Text:
-        """One of the parts that follow one another along the first dimension."""
-        dims, k = [self.system.inferred.nodes[a][0] for a in n.args[1:]], n.params[0]
-        tail = ", :" if n.op.name == "split_rows" else ""
-        return Text(f"{whole.at_least(ATOM)}[..., {self.sum(dims[:k - 1]) or ''}:{self.sum(dims[:k])}{tail}]")
-
-    def sum(self, dims) -> str:
-        """A sum of sizes: n0 + 2 * n1."""
-        counts: dict[str, int] = {}
-        for d in map(self.size, dims):
-            counts[d] = counts.get(d, 0) + 1
-        return " + ".join(d if many == 1 else f"{many} * {d}" for d, many in counts.items())
-
-    def shape(self, n: Node) -> str:
-        dims = self.system.inferred.nodes[n]
-        return "(" + "".join(f"{self.size(d)}, " for d in dims).rstrip() + ")" if dims else "()"
-
-    def function(self, op: Primitive) -> str:
-        """The name of a primitive's function in the source."""
-        value: Any = op.value
-        name = getattr(value, "__name__", "")
-        if getattr(value, "__module__", None) == "numpy" or isinstance(value, type(P.np.tanh)):
-            return f"np.{name}"
-        own = getattr(P, name, None) is value
-        name = name.lstrip("_") if own else f"f{len(self.functions)}"
-        found = next((k for k, f in self.functions.items() if f is value), None)
-        if found is None:
-            self.functions[name] = value
-            self.foreign |= set() if own else {op.name}
-        return found or name
-
-    def product(self, n: Node, axes) -> Text:
-        """W h for rows of h: h @ W.T; all positions of a shared weight as one product."""
-        a, b = n.args
-        own = self.plan.axes(a, self.fixed)
-        if own or self.system.rank(b) == 2:
-            x = [self.lined(t, axes, None) for t in (a, b)]
-            return Text(f"{self.function(n.op)}({x[0].text}, {x[1].text})")
-        lead = self.plan.axes(b, self.fixed)
-        vector = self.value(b)
-        weight = f"{self.value(a.args[0]).at_least(ATOM)}" if a.op is P.transpose and not self.plan.axes(
-            a.args[0], self.fixed) else f"{self.value(a).at_least(ATOM)}.T"
-        if len(lead) < 2:
-            return Text(f"{vector.at_least(2)} @ {weight}", 2)
-        return Text(f"{self.function(n.op)}({self.value(a).text}, {vector.text})")
-
-    def contraction(self, n: Node, bound, u: Node, v: Node) -> Text:
-        own = self.plan.axes(n, self.fixed)
-        axes = tuple(sorted({*own, *bound}, key=self.plan.canonical.__getitem__))
-        same = all(self.plan.axes(x, self.fixed) == axes and self.system.rank(x) == 1 and not self.counts(x)
-                   for x in (u, v))
-        if not own and same:
-            k = ", ".join(map(str, range(len(axes)))) + ("," if len(axes) == 1 else "")
-            return Text(f"np.tensordot({self.value(u).text}, {self.value(v).text}, (({k}), ({k})))")
-        lead = "(" + "".join(f"{self.span(i)}, " for i in axes) + ")"
-        kept, summed = [axes.index(i) for i in axes if i not in bound], [axes.index(i) for i in bound]
-        x = [self.lined(t, axes, None) for t in (u, v)]
-        return Text(f"contract({x[0].text}, {x[1].text}, {lead}, {kept}, {summed})")
-
-    def counts(self, n: Node) -> bool:
-        """Whether an index itself stands below a node: its array has one example for all."""
-        stack, seen = [n], set()
-        while stack:
-            m = stack.pop()
-            if m.op is INDEX:
-                return True
-            if m not in seen:
-                seen.add(m)
-                stack.extend(m.args)
-        return False
-
-    def span(self, i: str) -> str:
-        return "batch" if i == BATCH else self.extent(i)
-
-    def reduction(self, n: Node) -> Text:
-        over, a = option(n), n.args[0]
-        comps = self.system.rank(a)
-        if over is None:
-            if not comps:
-                return self.value(a)
-            axis: Any = tuple(range(-comps, 0)) if tokens(n)[0][0] == "s" else -1
-            return self.reduced(n, self.value(a).text, axis)
-        axes = tuple(sorted({*self.plan.axes(n, self.fixed), over}, key=self.plan.canonical.__getitem__))
-        text, axis = self.lined(a, axes, None).text, axes.index(over)
-        if a.op is CONST:
-            text = f"np.full({(1,) * len(axes)}, {text}, dtype)"
-        if over not in self.plan.axes(a, self.fixed) or self.counts(a):
-            text = f"spread({text}, {axis}, {self.span(over)})"
-        if BATCH in axes and over != BATCH and (BATCH not in self.plan.axes(a, self.fixed) or self.counts(a)):
-            text = f"spread({text}, {axes.index(BATCH)}, batch)"
-        return self.reduced(n, text, axis)
-
-    def reduced(self, n: Node, text: str, axis) -> Text:
-        if n.op.numpy is not None:
-            return Text(n.op.numpy.format(Text(text), axis))
-        return Text(f"{self.function(n.op)}({text}, {axis})")
-
-    def counted(self, n: Node) -> Text:
-        """The number of a position, or of the last."""
-        i = n.params[0]
-        model = i in self.system.model
-        if n.op is EXTENT:
-            return Text(f"np.full({'()' if model else 'batch'}, {self.extent(i)}, dtype)")
-        at = f"np.asarray({self.place(i)})" if i in self.fixed else f"np.arange(1, {self.extent(i)} + 1)"
-        column, known = "" if model else "[..., None]", self.system.indices.index(i)
-        return Text(f"({at}{column} + offset.get({known}, 0)).astype(dtype)")
-
-    # --- variables -----------------------------------------------------------------------------------------------
-
-    def position(self, p: Position) -> str:
-        shift = f" {'+' if p.offset > 0 else '-'} {abs(p.offset)}" if p.offset else ""
-        if p.base == "i":
-            return f"{self.place(p.index)}{shift}"
-        return str(1 + p.offset) if p.base == "1" else f"{self.extent(p.index)}{shift}"
-
-    def read(self, n: Node) -> Text:
-        """A variable at a position: a slice of its array, which has its ends at 0 and T + 1."""
-        name, at = n.params
-        store = self.store(name)
-        if not at:
-            return Text(store)
-        parts = []
-        for p in at:
-            if p.base == "i" and p.index not in self.fixed:
-                low, high = 1 + p.offset, -1 + p.offset
-                parts.append(f"{low or ''}:{high or ''}")
-            else:
-                parts.append(self.position(p))
-        kept = [p.index for p in at if p.base == "i" and p.index not in self.fixed]
-        turn = [kept.index(i) for i in sorted(kept, key=self.plan.canonical.__getitem__)]
-        text = f"{store}[{', '.join(parts)}]"
-        if turn != sorted(turn):
-            rest = len(self.system.shapes[name]) + (name in self.system.per_example)
-            text += f".transpose({', '.join(map(str, [*turn, *range(len(turn), len(turn) + rest)]))})"
-        return Text(text)
+    def target(self, eq: Equation) -> str:
+        """Where an equation writes: name[at]."""
+        if eq.name in self.resting:
+            return self.resting[eq.name]
+        at = ["1:-1" if p.base == "i" and p.index not in self.fixed else self.position(p) for p in eq.at]
+        return f"{self.store(eq.name)}[{', '.join(at)}]"
 
     def write(self, eq: Equation) -> None:
-        """name[at] = value, in place."""
-        name, value = eq.name, eq.value
-        comment = self.told.get(str(eq), f"kept: {written(eq).split(' = ', 1)[1]}")
+        """name[at] = value, where it has not been written in place."""
+        here = read(eq.name, eq.at)
+        again = eq.at and self.straight(eq) and bool(self.plan.consumers.get(here))
+        if not eq.at:
+            self.whole(eq)
+        elif eq in self.placed:
+            text = self.known[eq.value][0]
+        elif self.within(eq):  # it lies there already
+            text = Text(self.target(eq))
+            if again and self.fixed and self.reads(here) > 1:
+                text = self.named(text)
+        else:
+            text = self.aligned(eq)
+            places = [] if again and self.passing(eq) else [self.target(eq)]
+            if again and not text.text.isidentifier():
+                places.insert(0, self.slot())
+            if places:
+                self.line(" = ".join([*places, text.text]), self.comment(eq))
+            if again:
+                text = Text(text.text if text.text.isidentifier() else places[0])
+                self.work.hold(here, self.work.of.get(eq.value, frozenset()))
+        if again:
+            self.known[here] = text, self.fixed
+        self.done(eq)
+
+    def passing(self, eq: Equation) -> bool:
+        """Whether a value is read where it is made and nowhere else, so that no array need keep it."""
+        level, here = self.level[eq], read(eq.name, eq.at)
+        return (eq.name not in self.inside and eq.name not in self.shared and not eq.end
+                and self.readers.get(eq.name) == [here]
+                and all(self.level[s] == level for s in (here, *self.plan.consumers[here])))
+
+    def within(self, eq: Equation) -> bool:
+        """Whether a value lies in its place already: as a part of an array, or as the array of its parts."""
+        value = eq.value
+        if value.op is P.concat:
+            return all(a.op is READ and self.parts.get(a.params[0], ("",))[0] == eq.name for a in value.args)
+        return value.op is P.split and eq.name in self.parts and value.args[0].op is READ and (
+            self.parts[eq.name][0] == value.args[0].params[0])
+
+    def whole(self, eq: Equation) -> None:
+        """A variable without indices: an array of its own in every run."""
+        value, name = eq.value, eq.name
+        text = self.value(value) if self.straight(eq) and self.fresh(value) else None
+        if text is None:
+            shape = [*(["batch"] if name in self.system.per_example else []), *map(self.size, self.system.shapes[name])]
+            shown = "(" + "".join(f"{size}, " for size in shape).rstrip() + ")"
+            text = Text(f"np.broadcast_to({self.aligned(eq).text}, {shown}).astype(dtype)")
+        self.line(f"{self.store(name)} = {text.text}", self.comment(eq))
+
+    def aligned(self, eq: Equation) -> Text:
+        """A value with the axes of the place it goes to."""
+        value = eq.value
         own = self.plan.axes(value, self.fixed) if value.op is not CONST else ()
-        batch = (BATCH,) if name in self.system.per_example else ()
-        target = tuple(i for i in eq.free if i not in self.fixed)
-        wanted = (*target, *batch)
-        comps, rank = len(self.system.shapes[name]), self.system.rank(value)
+        wanted = self.axes_of(eq)
+        comps, rank = len(self.system.shapes[eq.name]), self.system.rank(value)
         text = self.value(value)
-        present = [i for i in wanted if i in own]
-        turn = [own.index(i) for i in present]
+        turn = [own.index(i) for i in wanted if i in own]
         subscript = [":" if i in own else "None" for i in wanted] + [":"] * rank + ["None"] * (comps - rank)
         if turn != sorted(turn):
             order = [*turn, *range(len(turn), len(turn) + rank)]
@@ -401,29 +315,4 @@ class Source:
             subscript.pop(0)
         if "None" in subscript and value.op is not CONST:
             text = Text(f"{text.at_least(ATOM)}[{', '.join(subscript)}]")
-        if not eq.at:
-            store = self.store(name)
-            shape = [*(["batch"] if batch else []), *map(self.size, self.system.shapes[name])]
-            shown = "(" + "".join(f"{size}, " for size in shape).rstrip() + ")"
-            self.line(f"{store} = np.broadcast_to({text.text}, {shown}).astype(dtype)", comment)
-            return
-        parts = ["1:-1" if p.base == "i" and p.index not in self.fixed else self.position(p) for p in eq.at]
-        here = read(name, eq.at)
-        plain = wanted == tuple(own) and rank == comps and not self.counts(value)
-        again = plain and bool(self.plan.consumers.get(here))
-        passing = again and self.passing(eq, here)
-        places = [] if passing else [f"{self.store(name)}[{', '.join(parts)}]"]
-        local = text
-        if again and not text.text.isidentifier():
-            local = Text(self.slot())
-            places.insert(0, local.text)
-        if places:
-            self.line(" = ".join([*places, text.text]), comment)
-        if again:
-            self.known[here] = self.known[value] = local, self.fixed
-
-    def passing(self, eq: Equation, here: Node) -> bool:
-        """Whether a value is read where it is made and nowhere else, so that no array need keep it."""
-        level = self.level[eq]
-        return eq.name not in self.keep and self.readers.get(eq.name) == [here] and self.level[here] == level and all(
-            self.level[c] == level for c in self.plan.consumers[here]) and len(self.system.definitions[eq.name]) == 1
+        return text

@@ -18,22 +18,11 @@ from ...adjoint import Derived
 from ...arrays import bordered_shape
 from ...backpropagate import finite, inner_product
 from ...bind import Bound
+from ..replay import parts_of
 from .space import Space
 
 if TYPE_CHECKING:
     from .machine import Machine
-
-
-def signature(*groups: Mapping[str, Any]) -> tuple | None:
-    """Names, shapes and dtypes of arrays; None where there is anything else."""
-    found: list = []
-    for group in groups:
-        for name, array in group.items():
-            if type(array) is not np.ndarray or not array.flags.c_contiguous:
-                return None
-            found.append((name, array.shape, array.dtype))
-        found.append(None)
-    return tuple(found)
 
 
 def address(array: np.ndarray) -> int:
@@ -101,20 +90,3 @@ class Replay:
         right = isfinite(value) and finite([space.summed, *(gradients[label] for label in self.apart)])
         waiting.append(space)
         return (value, gradients) if right else None
-
-
-def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    """By the name of a gradient: the variable it is, and which part of its array."""
-    system = forward.system
-    found: dict[str, tuple[str, tuple]] = {}
-    for n in system.having("parameter", "input"):
-        found[n] = derived.names[n], (slice(1, -1),) * len(system.axes[n])
-    for n, end in system.beginnings:
-        name = derived.names[n]
-        outside = 0 if end.base == "1" or name in resting else forward.given.extents[end.index] + 1
-        found[system.gradient_label(n, end)] = name, tuple(
-            outside if i == end.index else slice(1, -1) for i in system.axes[n])
-    if not forward.batched:
-        one = {label: (0,) for label in found if label.split("[")[0] in system.per_example}
-        found = {label: (name, (*part, *one.get(label, ()))) for label, (name, part) in found.items()}
-    return {label: (name, part or ...) for label, (name, part) in found.items()}

@@ -14,6 +14,7 @@ from ... import primitives as P
 from ...arrays import Arrays, bordered_shape
 from ...equations import BATCH
 from ...graph import Node
+from ..lease import Lease
 from ..passes import split_rows
 from .layout import ALIGN, Layout
 from .native import share
@@ -31,15 +32,6 @@ class Running:
     values: dict[Node, np.ndarray]
     pending: list[Bound]
     held: list[np.ndarray]
-
-
-class Lease:
-    """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view."""
-
-    __slots__ = ("__array_interface__", "__weakref__", "memory")
-
-    def __init__(self, memory: np.ndarray):
-        self.memory, self.__array_interface__ = memory, memory.__array_interface__
 
 
 class Space(Layout):
