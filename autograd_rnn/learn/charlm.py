@@ -17,6 +17,13 @@ from ..init import generator, normal
 from .data import Batches, streams, stretches
 from .layers import model_of
 
+CHARACTERS = """
+e[t] = E @ onehot(k[t-1])
+h[t] = cell(x=e[t])
+y[t] = V @ h[t] + c
+L = sum_t(cross_entropy(y[t], k[t]))
+"""
+
 
 def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     """Predict the character k[t] from those before it: embedding, `layers` of the cell, read-out, loss L.
@@ -36,9 +43,8 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     y[t] = V @ d2[t] + c
     L = sum_t(cross_entropy(y[t], k[t]))
     """
-    text = "e[t] = E @ onehot(k[t-1])\nh[t] = cell(x=e[t])\ny[t] = V @ h[t] + c\nL = sum_t(cross_entropy(y[t], k[t]))"
     name = f"{layers} x {getattr(cell, 'name', None) or 'cell'}, characters"
-    return model_of(text, cell, layers, dropout, name).initialised(E=normal(1.0))
+    return model_of(CHARACTERS, cell, layers, dropout, name).initialised(E=normal(1.0))
 
 
 def roles(model: Cell) -> tuple[str, str]:

@@ -29,6 +29,7 @@ OPTIMISERS: dict[str, tuple[Callable[[float], Optimiser], float]] = {  # with th
     "adamw": (adamw, 1e-2),
     "rmsprop": (rmsprop, 2e-3),
     "sgd": (lambda rate: sgd(rate, momentum=0.9), 0.5),
+    "sgd_plain": (sgd, 0.5),
 }
 SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of a rate and the number of steps
     "constant": lambda rate, steps: constant(rate),
@@ -59,7 +60,7 @@ class Settings:
     length: int = _setting(64, "steps of a stretch: how far gradients reach back", least=1)
     steps: int = _setting(2000, "steps of training in all")
     epochs: float = _setting(0.0, "passes over the text in all, in place of steps")
-    optimiser: str = _setting("adam", "the optimiser; sgd has momentum 0.9", tuple(OPTIMISERS))
+    optimiser: str = _setting("adam", "the optimiser; sgd has momentum 0.9, sgd_plain none", tuple(OPTIMISERS))
     lr: float = _setting(0.0, "learning rate; 0: the optimiser's own, " + ", ".join(
         f"{name} {rate:g}" for name, (_, rate) in OPTIMISERS.items()))
     schedule: str = _setting("cosine", "the learning rate's course", tuple(SCHEDULES))

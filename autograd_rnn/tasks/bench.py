@@ -1,0 +1,180 @@
+"""A task for a cell and a seed: trained, tested, and kept in a file of its own; many at once, each done only once.
+
+    Run -> file;   Runs, folder, workers -> the results of those that are missing, as they come
+
+What changes an outcome is in the file's name, as a digest: a run whose file is there is not done again. A run that was
+interrupted goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cell import Cell
+from ..errors import CellError
+from ..init import Rule, uniform
+from ..learn.session import OPTIMISERS, SCHEDULES, Settings
+from ..learn.store import load_point, save_point, written
+from ..learn.train import Point, fit
+from ..zoo import zoo
+from . import Task, tasks
+
+SAVED = 60.0  # seconds between checkpoints
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task, a cell (of the zoo, or with its text), settings with their seed, and values by name.
+
+    values: the task's numbers (T=200), sizes of the model (h1_i=2), and where parameters start: h1_b_i=-3, a list with
+    one number for each component, or default=0.1, which draws all that are no biases from U(-0.1, 0.1).
+    """
+
+    task: str
+    cell: str
+    settings: Settings
+    text: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: str, cell: str, text: str | None = None, values: Mapping[str, Any] | None = None, **settings
+           ) -> Run:
+        """A run with the task's own settings where none are given."""
+        return cls(task, cell, Settings(**{**tasks.named(task).settings, **settings}), text, dict(values or {}))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the outcome depends on; of a file, its name."""
+        values = {name: Path(v).name if name == "path" else v for name, v in self.values.items()}
+        return {"task": self.task, "cell": self.cell, "text": self.text, "values": values,
+                "settings": asdict(self.settings)}
+
+    def file(self, folder: str | Path) -> Path:
+        """Where its result is kept."""
+        others = {**self.facts, "settings": asdict(replace(self.settings, seed=0))}
+        digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
+        return Path(folder) / f"{self.task}-{self.cell}-{digest}-{self.settings.seed}.json"
+
+    def begin(self) -> tuple[Task, Cell, dict, dict[str, np.ndarray]]:
+        """(task, model, numbers of the task, first parameters): values go where their names belong."""
+        task = tasks.named(self.task)
+        cell = zoo.named(self.cell) if self.text is None else Cell(self.text, self.cell)
+        model = task.model(cell, self.settings.layers, self.settings.dropout)
+        numbers = {**task.numbers, **{n: v for n, v in self.values.items() if n in task.numbers}}
+        rules: dict[str, Rule] = {n: _rule(n, v) for n, v in self.values.items() if n in (*model.parameters, "default")}
+        sizes = {n: v for n, v in self.values.items() if n not in numbers and n not in rules}
+        return task, model.initialised(**rules), numbers, sizes
+
+
+def _rule(name: str, value) -> Rule:
+    if name == "default":
+        return uniform(value)
+    return float(value) if np.ndim(value) == 0 else lambda rng, shape: np.broadcast_to(np.array(value, float), shape)
+
+
+def first(model: Cell, inputs: Mapping[str, np.ndarray], outputs: int, sizes: Mapping[str, int], settings: Settings
+          ) -> dict[str, np.ndarray]:
+    """Parameters: y has the task's size, e the embedding's, an input its own; every other size is `settings.size`."""
+    known = {"y": outputs, **{model.shapes[n][0]: np.shape(inputs[n])[-1] for n in inputs
+                              if model.shapes[n] and model.system.roles[n] != "class"}}
+    taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
+    rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
+            if d not in taken and not d.isdigit()}
+    return model.init(seed=settings.seed, dtype=np.dtype(settings.dtype), **{**rest, **known, **sizes})
+
+
+def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
+    """Train, test, write the result's file, and return what is in it. That training failed is a result too."""
+    task, model, numbers, sizes = run.begin()
+    s, path = run.settings, run.file(folder)
+    data = task.data(batch=s.batch, length=s.length, seed=s.seed, **numbers)
+    checkpoint, program, began, before = path.with_suffix(".npz"), model.compile(threads=1), time.monotonic(), 0.0
+    point = Point(first(model, data.train(0).inputs, data.outputs, sizes, s), seed=s.seed)
+    if checkpoint.exists():
+        _, point, about = load_point(checkpoint)
+        before = about["seconds"]
+    saved = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - began
+
+    def keep(now: Point) -> None:
+        nonlocal saved
+        interrupted = now.step % s.every != 0
+        if interrupted or time.monotonic() - saved > SAVED:
+            save_point(checkpoint, model, now, {"seconds": seconds()})
+            saved = time.monotonic()
+
+    make, rate = OPTIMISERS[s.optimiser]
+    rate, error = s.lr or rate, None
+    steps = max(1, round(s.epochs * data.train.count)) if s.epochs else s.steps
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        point = fit(program, point, data.train, steps, make(rate), SCHEDULES[s.schedule](rate, steps), s.clip or None,
+                    lambda params: task.measured(program, params, data, data.valid), s.every, s.patience or None,
+                    keep=keep, goal=task.goal)
+    except CellError as e:
+        error = str(e)
+    params = point.params if task.goal is not None else point.best or point.params
+    valid = [loss for _, loss in point.history]
+    result = {
+        **run.facts, "weights": sum(np.size(point.params[n]) for n in model.parameters), "steps": point.step,
+        "sequences": point.step * s.batch, "solved": bool(valid and task.goal is not None and valid[-1] <= task.goal),
+        "valid": min(valid, default=None) if error is None else None,
+        "test": task.measured(program, params, data, data.test) if error is None else None,
+        "error": error, "seconds": round(seconds(), 1)}
+    written(path, lambda file: file.write(json.dumps(result, indent=1).encode()))
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def missing(runs: Iterable[Run], folder: str | Path) -> list[Run]:
+    """Those whose result is not there yet."""
+    return [run for run in runs if not run.file(folder).exists()]
+
+
+def found(runs: Iterable[Run], folder: str | Path) -> list[dict[str, Any]]:
+    """The results of those that are done."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in (run.file(folder) for run in runs) if path.exists()]
+
+
+def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> Iterator[dict[str, Any]]:
+    """The results of what is missing, as they come, by processes of one thread each.
+
+    No more is begun than there are workers, so that an interruption has nothing to call back: what is done is in its
+    file, what was under way in its checkpoint.
+    """
+    waiting = iter(missing(runs, folder))
+    with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        pending = {pool.submit(carry_out, run, folder) for run in islice(waiting, workers)}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            pending |= {pool.submit(carry_out, run, folder) for run in islice(waiting, len(done))}
+            for future in done:
+                yield future.result()
+
+
+@contextmanager
+def one_thread():
+    """Processes that are started here have libraries of one thread."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
