@@ -142,7 +142,7 @@ def characters(model: Cell, start: Point, data: Text, settings: Settings, log: s
             save_point(save, model, point, about)
 
     keep(start)
-    with _bar(steps, start.step, progress) as bar, _lines(log) as lines:
+    with bar_of(steps, start.step, "step", progress) as bar, _lines(log) as lines:
         def report(point: Point) -> None:
             judged = point.history[-1][1] if point.history and point.history[-1][0] == point.step else None
             if lines:
@@ -184,11 +184,11 @@ def _lines(path):
     return open(path, "a", encoding="utf-8") if path else nullcontext()
 
 
-def _bar(steps: int, done: int, progress: bool):
-    """tqdm's bar on a terminal; elsewhere, and without tqdm, the lines printed for validations are the progress."""
+def bar_of(total: int, done: int, unit: str, shown: bool = True):
+    """tqdm's bar on a terminal; None elsewhere, and without tqdm: there the lines that are printed are the progress."""
     try:
         from tqdm import tqdm
     except ImportError:
         return nullcontext()
-    shown = progress and sys.stderr.isatty()
-    return tqdm(total=steps, initial=done, unit="step", file=sys.stderr) if shown else nullcontext()
+    shown = shown and sys.stderr.isatty()
+    return tqdm(total=total, initial=done, unit=unit, file=sys.stderr) if shown else nullcontext()

@@ -12,8 +12,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -25,12 +26,12 @@ import numpy as np
 
 from ..cell import Cell
 from ..errors import CellError
-from ..init import Rule, uniform
-from ..learn.session import OPTIMISERS, SCHEDULES, Settings
+from ..init import Rule, biases, uniform
+from ..learn.session import OPTIMISERS, SCHEDULES, Settings, bar_of
 from ..learn.store import load_point, save_point, written
 from ..learn.train import Point, fit
 from ..zoo import zoo
-from . import Task, tasks
+from . import Data, Task, tasks
 
 SAVED = 60.0  # seconds between checkpoints
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -69,27 +70,34 @@ class Run:
         digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
         return Path(folder) / f"{self.task}-{self.cell}-{digest}-{self.settings.seed}.json"
 
-    def begin(self) -> tuple[Task, Cell, dict, dict[str, np.ndarray]]:
-        """(task, model, numbers of the task, first parameters): values go where their names belong."""
-        task = tasks.named(self.task)
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The task's."""
+        numbers = tasks.named(self.task).numbers
+        return {**numbers, **{n: v for n, v in self.values.items() if n in numbers}}
+
+    def begin(self) -> tuple[Task, Cell, Data, dict[str, np.ndarray]]:
+        """(task, model, data, first parameters): values go where their names belong."""
+        task, s, numbers = tasks.named(self.task), self.settings, self.numbers
         cell = zoo.named(self.cell) if self.text is None else Cell(self.text, self.cell)
-        model = task.model(cell, self.settings.layers, self.settings.dropout)
-        numbers = {**task.numbers, **{n: v for n, v in self.values.items() if n in task.numbers}}
-        rules: dict[str, Rule] = {n: _rule(n, v) for n, v in self.values.items() if n in (*model.parameters, "default")}
-        sizes = {n: v for n, v in self.values.items() if n not in numbers and n not in rules}
-        return task, model.initialised(**rules), numbers, sizes
+        model = task.model(cell, s.layers, s.dropout)
+        data = task.data(batch=s.batch, length=s.length, seed=s.seed, **numbers)
+        weights = set(model.parameters) - biases(model.system) if "default" in self.values else ()
+        rules: dict[str, Rule] = {n: uniform(self.values["default"]) for n in weights}
+        rules.update({n: _filled(v) for n, v in self.values.items() if n in model.parameters})
+        sizes = {n: v for n, v in self.values.items() if n not in (*numbers, *rules, "default")}
+        return task, model, data, first(model.initialised(**rules), data, sizes, s)
 
 
-def _rule(name: str, value) -> Rule:
-    if name == "default":
-        return uniform(value)
-    return float(value) if np.ndim(value) == 0 else lambda rng, shape: np.broadcast_to(np.array(value, float), shape)
+def _filled(value) -> Rule:
+    """One number for all components, or one for each."""
+    return lambda rng, shape: np.broadcast_to(np.asarray(value, float), shape)
 
 
-def first(model: Cell, inputs: Mapping[str, np.ndarray], outputs: int, sizes: Mapping[str, int], settings: Settings
-          ) -> dict[str, np.ndarray]:
+def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings) -> dict[str, np.ndarray]:
     """Parameters: y has the task's size, e the embedding's, an input its own; every other size is `settings.size`."""
-    known = {"y": outputs, **{model.shapes[n][0]: np.shape(inputs[n])[-1] for n in inputs
+    inputs = data.train(0).inputs
+    known = {"y": data.outputs, **{model.shapes[n][0]: np.shape(inputs[n])[-1] for n in inputs
                               if model.shapes[n] and model.system.roles[n] != "class"}}
     taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
     rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
@@ -99,11 +107,9 @@ def first(model: Cell, inputs: Mapping[str, np.ndarray], outputs: int, sizes: Ma
 
 def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
     """Train, test, write the result's file, and return what is in it. That training failed is a result too."""
-    task, model, numbers, sizes = run.begin()
-    s, path = run.settings, run.file(folder)
-    data = task.data(batch=s.batch, length=s.length, seed=s.seed, **numbers)
+    task, model, data, params = run.begin()
+    s, path, point = run.settings, run.file(folder), Point(params, seed=run.settings.seed)
     checkpoint, program, began, before = path.with_suffix(".npz"), model.compile(threads=1), time.monotonic(), 0.0
-    point = Point(first(model, data.train(0).inputs, data.outputs, sizes, s), seed=s.seed)
     if checkpoint.exists():
         _, point, about = load_point(checkpoint)
         before = about["seconds"]
@@ -166,6 +172,23 @@ def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> 
             pending |= {pool.submit(carry_out, run, folder) for run in islice(waiting, len(done))}
             for future in done:
                 yield future.result()
+
+
+def completed(runs: Sequence[Run], folder: str | Path, workers: int = 1) -> None:
+    """All of them done; the progress goes to stderr, as a bar on a terminal, else as a line for each run."""
+    if workers < 1:
+        raise CellError(f"There are {workers} workers.", remedy="Give a whole number from 1.")
+    todo = len(missing(runs, folder))
+    with bar_of(len(runs), len(runs) - todo, "run") as bar:
+        for result in carry_out_all(runs, folder, workers):
+            line = (f"{result['task']} {result['cell']} seed {result['settings']['seed']}: "
+                    + (result["error"] or f"{result['test']:.4g} after {result['steps']:,} steps").splitlines()[0]
+                    + f", {result['seconds']} s")
+            if bar is None:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                bar.write(line, file=sys.stderr)
+                bar.update()
 
 
 @contextmanager

@@ -139,7 +139,7 @@ TASKS = {
     ),
     "digits": Task(
         source="as sequential MNIST in Le, Jaitly, Hinton, arXiv:1504.00941, 2015, on scikit-learn's digits",
-        definition="The 64 pixels of a handwritten digit one after another; which digit was it?",
+        definition="The 64 pixels of a handwritten digit one after another; at the end, which digit it was is to be told.",
         text=PIXELS, data=digits, measure="share wrong",
         wrong=lambda trace, batch: (trace["y"].argmax(axis=-1) != batch.inputs["k"]).astype(float),
         baselines={"one of ten": lambda: 0.9},

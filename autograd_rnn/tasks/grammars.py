@@ -12,11 +12,6 @@ PAPER = "Hochreiter, Schmidhuber, Long short-term memory, Neural Computation 9(8
 ALPHABET = "BTPSXVE"
 REBER = ({"T": 1, "P": 2}, {"S": 1, "X": 3}, {"T": 2, "V": 4}, {"X": 2, "S": 5}, {"P": 3, "V": 5}, {"E": 6})
 
-NEXT = """
-h[t] = cell(x=x[t])
-y[t] = sigmoid(V @ h[t] + c)
-L = sum_t(mse(y[t], goal[t]))
-"""
 ENTROPY = """
 h[t] = cell(x=x[t])
 y[t] = V @ h[t] + c
@@ -195,7 +190,7 @@ TASKS = {
                    "ones to learn from and 256 others to test; each symbol is to be predicted. A string is right where "
                    "all symbols that may follow are more active than all others, at every step. Training ends when all "
                    "512 are right.",
-        text=NEXT, data=reber, measure="share wrong", numbers=dict(strings=256), goal=0.0,
+        text=ENTROPY, data=reber, measure="share wrong", numbers=dict(strings=256), goal=0.0,
         wrong=lambda trace, batch: mistaken(trace, batch).any(axis=0).astype(float),
         published={
             "LSTM, 3 blocks of 2, rate 0.5 (table 1, 30 trials)": "100 % solved; 8,440 sequences",

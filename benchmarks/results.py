@@ -1,0 +1,120 @@
+"""The runs behind docs/results.md: does what is missing, then writes the page.
+
+    python benchmarks/results.py                  all that is missing, on two cores
+    python benchmarks/results.py --tasks adding   of some tasks
+    python benchmarks/results.py --render         the page alone
+
+Each run has a file in benchmarks/results, made by the command that the page prints beside its row. Data of the world is
+read from ../shared/data; where it is not there, its runs are left out, and what is on file is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from autograd_rnn.tasks import tasks
+from autograd_rnn.tasks.bench import Run, completed, found
+from autograd_rnn.tasks.results import failures, table
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"
+DATA = ROOT.parent / "shared" / "data"
+JSB, SHAKESPEARE = DATA / "polyphonic_music" / "JSB_Chorales.npz", DATA / "tinyshakespeare" / "input.txt"
+SUNSPOTS, AIRLINE = (DATA / "timeseries" / f"{name}.csv" for name in ("monthly-sunspots", "airline-passengers"))
+
+HEAD = """# Results
+
+The tasks of the literature: their definitions, what others reached, what trivial predictors reach, what the cells of
+this library reach. `python -m autograd_rnn bench TASK --cell lstm,gru --seeds 0-9` runs a task and prints its table;
+`python benchmarks/results.py` runs what is missing here and writes this page from the files in `benchmarks/results`.
+
+A row is one setting: the median over its seeds, and the range. Sequences are those trained on until the task's goal was
+reached, of the runs that reached it; shares of wrong ones, and losses, are on test data that training never saw. A task
+that asks for fewer sequences than the paper may be trained by any optimiser; which, is told. The time is that of one run
+on one core. Published values are as printed there; where only a later source was at hand,
+it is named.
+"""
+
+
+class Row(NamedTuple):
+    """Runs that differ in their seeds."""
+
+    task: str
+    cell: str
+    seeds: range
+    values: dict[str, Any]
+    settings: dict[str, Any]
+    text: str | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        return [Run.of(self.task, self.cell, self.text, self.values, **self.settings, seed=seed) for seed in self.seeds]
+
+    @property
+    def command(self) -> str:
+        cell = self.cell if self.text is None else f"{self.cell}.cell"
+        words = [f"{self.task} --cell {cell} --seeds {self.seeds[0]}-{self.seeds[-1]}"]
+        words += [f"--{name} {value}" for name, value in self.settings.items()]
+        words += [f"--set {name}={','.join(map(str, v)) if isinstance(v, list) else Path(v).name if name == 'path' else v}"
+                  for name, v in self.values.items()]
+        return " ".join(["python -m autograd_rnn bench", *words])
+
+    @property
+    def able(self) -> bool:
+        return "path" not in self.values or Path(self.values["path"]).exists()
+
+
+def row(task: str, cell: str, seeds: int, values: dict[str, Any] | None = None, text: str | None = None, **settings
+        ) -> Row:
+    return Row(task, cell, range(seeds), values or {}, settings, text)
+
+
+PLAN = [
+    row("adding_1997", "lstm_1997_whole", 10, {"h1_b_i": -3}, lr=0.02, schedule="cosine", steps=3700),
+    row("temporal_order", "gru", 10, {"h1_b_z": -3}),
+    row("temporal_order", "lstm_without_f", 10, {"h1_b_i": -2}, lr=0.02),
+    row("embedded_reber", "lstm_1997_whole", 35),
+]
+
+
+def chosen(names: list[str] | None) -> list[Row]:
+    return [one for one in PLAN if names is None or one.task in names]
+
+
+def page() -> str:
+    """The whole page from the files."""
+    return "\n".join([HEAD, *(line for name in dict.fromkeys(one.task for one in PLAN) for line in section(name))])
+
+
+def section(name: str) -> Iterator[str]:
+    """A task, what is published, what was found, and by which commands."""
+    task, rows = tasks[name], [one for one in PLAN if one.task == name]
+    results = [result for one in rows for result in found(one.runs, RESULTS)]
+    yield from (f"## {name}", "", f"{task.source}.", "", task.definition, "")
+    yield from (table(name, results, [one.runs[0].numbers for one in rows if one.able]), "")
+    yield from (f"- {line}" for line in failures(results))
+    done = [one for one in rows if found(one.runs, RESULTS)]
+    if done:
+        yield from ("```sh", *(one.command for one in done), "```", "")
+
+
+def main(argv: list[str]) -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--tasks", type=lambda s: s.split(","), help="names, with commas between")
+    p.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    p.add_argument("--render", action="store_true", help="write the page alone")
+    given = p.parse_args(argv)
+    for one in chosen(given.tasks):
+        if not one.able:
+            print(f"left out: {one.command}", file=sys.stderr)
+        elif not given.render:
+            completed(one.runs, RESULTS, given.workers)
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
