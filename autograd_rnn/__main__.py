@@ -227,10 +227,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--log", metavar="FILE", help="append one JSON line for each step")
     sub.add_argument("--save", metavar="FILE", help="npz file to keep the state of training in")
     sub.add_argument("--resume", metavar="FILE", help="go on from such a file, with its settings, and save to it again")
-    sub = commands.add_parser(bench.__name__, help="run a task of the literature for cells and seeds; print its table")
+    sub = commands.add_parser(bench.__name__, help="run a task of the literature for cells and seeds")
     sub.set_defaults(run=bench)
-    sub.description = ("Each run writes a file of its own and is not done again; what was interrupted goes on. Where no "
-                       "setting is given the task's own holds.")
+    sub.description = ("Train and test cells on a task, and print the table beside what was published. Each run writes "
+                       "a file of its own and is not done again; what was interrupted goes on. Settings that are not "
+                       "given are the task's own.")
     sub.add_argument("task", metavar="TASK", help=", ".join(tasks))
     sub.add_argument("--cell", default="lstm", help="zoo names or .cell files, with commas between (default: lstm)")
     sub.add_argument("--seeds", default="0-4", help="0-9, or 0,3,5 (default: %(default)s)")
@@ -239,11 +240,11 @@ def parser() -> argparse.ArgumentParser:
                           "parameters start (h1_b_i=-3,-6; default=0.1 draws weights within 0.1)")
     sub.add_argument("--results", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
     sub.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all processors)")
-    add_settings(sub, {"seed"}, "the task's own")
+    add_settings(sub, ("seed",), "the task's own")
     return top
 
 
-def add_settings(sub: argparse.ArgumentParser, without: set[str] = frozenset(), default: str | None = None) -> None:
+def add_settings(sub: argparse.ArgumentParser, without: tuple[str, ...] = (), default: str | None = None) -> None:
     """An option for each setting."""
     for f in fields(Settings):
         if f.name not in without:

@@ -33,10 +33,8 @@ this library reach. `python -m autograd_rnn bench TASK --cell lstm,gru --seeds 0
 `python benchmarks/results.py` runs what is missing here and writes this page from the files in `benchmarks/results`.
 
 A row is one setting: the median over its seeds, and the range. Sequences are those trained on until the task's goal was
-reached, of the runs that reached it; shares of wrong ones, and losses, are on test data that training never saw. A task
-that asks for fewer sequences than the paper may be trained by any optimiser; which, is told. The time is that of one run
-on one core. Published values are as printed there; where only a later source was at hand,
-it is named.
+reached, of the runs that reached it; shares of wrong ones, and losses, are on test data that training never saw. Any
+optimiser may stand beside the paper's own; which, is told. The time is that of one run on one core.
 """
 
 
@@ -59,9 +57,13 @@ class Row(NamedTuple):
         cell = self.cell if self.text is None else f"{self.cell}.cell"
         words = [f"{self.task} --cell {cell} --seeds {self.seeds[0]}-{self.seeds[-1]}"]
         words += [f"--{name} {value}" for name, value in self.settings.items()]
-        words += [f"--set {name}={','.join(map(str, v)) if isinstance(v, list) else Path(v).name if name == 'path' else v}"
-                  for name, v in self.values.items()]
+        words += [f"--set {name}={','.join(map(str, v if isinstance(v, list) else [v]))}"
+                  for name, v in {**self.values, **self.path}.items()]
         return " ".join(["python -m autograd_rnn bench", *words])
+
+    @property
+    def path(self) -> dict[str, str]:
+        return {"path": Path(self.values["path"]).name} if "path" in self.values else {}
 
     @property
     def able(self) -> bool:
@@ -73,11 +75,21 @@ def row(task: str, cell: str, seeds: int, values: dict[str, Any] | None = None, 
     return Row(task, cell, range(seeds), values or {}, settings, text)
 
 
+VARIANTS = ("lstm_peephole", "lstm_nig", "lstm_nfg", "lstm_nog", "lstm_niaf", "lstm_noaf", "lstm_np", "lstm_cifg",
+            "lstm_fgr")
 PLAN = [
     row("adding_1997", "lstm_1997_whole", 10, {"h1_b_i": -3}, lr=0.02, schedule="cosine", steps=3700),
+    row("adding_1997", "gru", 10, {"h1_b_z": -3}, lr=0.02, schedule="cosine", steps=3700),
     row("temporal_order", "gru", 10, {"h1_b_z": -3}),
     row("temporal_order", "lstm_without_f", 10, {"h1_b_i": -2}, lr=0.02),
-    row("embedded_reber", "lstm_1997_whole", 35),
+    row("embedded_reber", "gru", 35, {"h1_b_z": -2}, size=64, batch=2, every=50, steps=10_000),
+    row("music", "gru", 3, {"path": str(JSB)}, size=46),
+    row("music", "lstm", 3, {"path": str(JSB)}, size=36),
+    row("music", "rnn", 3, {"path": str(JSB)}, size=100),
+    *(row("sines", cell, 5) for cell in ("clockwork", "rnn", "lstm", "gru")),
+    *(row("continual_reber", cell, 5) for cell in ("lstm", "lstm_without_f")),
+    *(row("adding", cell, 5, {"T": 50}, steps=4000) for cell in VARIANTS),
+    *(row("adding", cell, 3, {"T": T}) for T in (100, 200) for cell in ("rnn", "lstm", "gru")),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Tasks: what each draws is what its definition says, baselines are what is measured, every one trains; runs are kept."""
+"""Tasks: what each draws is what its definition says, baselines are what is measured, all train; runs are kept."""
 
 import json
 import os
@@ -118,7 +118,8 @@ def test_adding():
 
 @pytest.mark.parametrize("T", [20, 100])
 @pytest.mark.parametrize("draw, low, combine, neutral", [
-    (arithmetic.adding_1997, -1, lambda a, b: 0.5 + (a + b) / 4, 0), (arithmetic.multiplication, 0, lambda a, b: a * b, 1)])
+    (arithmetic.adding_1997, -1, lambda a, b: 0.5 + (a + b) / 4, 0),
+    (arithmetic.multiplication, 0, lambda a, b: a * b, 1)])
 def test_marked_pairs(draw, low, combine, neutral, T):
     batch, at_first = draw(RNG(1), 10 * COUNT, T=T), 0
     for n, length in enumerate(batch.lengths):
@@ -373,7 +374,8 @@ def test_a_run_gives_the_same_again_and_goes_on_where_it_was_stopped(tmp_path, m
         carry_out(run, tmp_path / "b")
     assert [p.suffix for p in (tmp_path / "b").iterdir()] == [".npz"]
     seen = []
-    monkeypatch.setattr(module, "advance", lambda cell, point, *args: seen.append(point.step) or steps(cell, point, *args))
+    monkeypatch.setattr(module, "advance", lambda cell, point, *args: seen.append(point.step) or steps(
+        cell, point, *args))
     resumed = carry_out(run, tmp_path / "b")
     assert seen[0] == 21 and [p.suffix for p in (tmp_path / "b").iterdir()] == [".json"]
     assert {**whole, "seconds": 0} == {**resumed, "seconds": 0}
@@ -422,7 +424,7 @@ def test_bench_runs_what_is_missing_and_prints_the_table(tmp_path, capsys):
     assert "**rnn**" in out and "**gru**" in out and err.count("seed") == 4 and len(list(tmp_path.iterdir())) == 4
     next(tmp_path.glob("*gru*-1.json")).unlink()
     assert main(["bench", *ARGS, *folder]) == 0
-    again, err = capsys.readouterr()
+    _, err = capsys.readouterr()
     assert err.count("seed") == 1 and "gru seed 1" in err
     (tmp_path / "mine.cell").write_text("h[t] = tanh(W @ x[t] + U @ h[t-1])")
     assert main(["bench", "adding", "--cell", str(tmp_path / "mine.cell"), "--seeds", "0", *ARGS[5:], *folder]) == 0

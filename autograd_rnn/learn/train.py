@@ -79,8 +79,8 @@ def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimis
                    norm=norm, rate=rate)
 
 
-def train(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
-          schedule: Schedule | None = None, clip: float | None = None) -> Iterator[Point]:
+def train(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int,
+          optimiser: Optimiser, schedule: Schedule | None = None, clip: float | None = None) -> Iterator[Point]:
     """The Points after each step, from `start` (a Point, or parameters) until `steps` steps are done in all.
 
     >>> from .optimisers import sgd
@@ -96,10 +96,11 @@ def train(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches
         yield point
 
 
-def fit(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
-        schedule: Schedule | None = None, clip: float | None = None, validate: Callable[[Arrays], float] | None = None,
-        every: int = 100, patience: int | None = None, report: Callable[[Point], object] | None = None,
-        keep: Callable[[Point], object] | None = None, goal: float | None = None) -> Point:
+def fit(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int,
+        optimiser: Optimiser, schedule: Schedule | None = None, clip: float | None = None,
+        validate: Callable[[Arrays], float] | None = None, every: int = 100, patience: int | None = None,
+        report: Callable[[Point], object] | None = None, keep: Callable[[Point], object] | None = None,
+        goal: float | None = None) -> Point:
     """Train, validating after `every` steps and at the end; returns the last Point.
 
     patience: stop after so many validations without a new lowest loss. goal: stop at a validation loss of that or less.
@@ -152,14 +153,17 @@ def stalled(losses: list[float], patience: int) -> bool:
 
 def mean_loss(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> float:
     """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise at its mean."""
-    return sum(float(np.sum(trace[cell.loss], dtype=np.float64)) for _, trace in runs(cell, params, batches)) / sum(
-        batches(n).targets for n in range(batches.count))
+    if cell.loss is None:
+        raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
+    total, targets = 0.0, 0
+    for batch, trace in runs(cell, params, batches):
+        total += float(np.sum(trace[cell.loss], dtype=np.float64))
+        targets += batch.targets
+    return total / targets
 
 
 def runs(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> Iterator[tuple[Batch, Trace]]:
     """Each batch of an epoch with its trace, state carried from stretch to stretch, noise at its mean."""
-    if cell.loss is None:
-        raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
     _refuse_unfit(batches=batches)
     program, carried = program_of(cell), None
     for n in range(batches.count):

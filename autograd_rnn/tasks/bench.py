@@ -97,8 +97,8 @@ def _filled(value) -> Rule:
 def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings) -> dict[str, np.ndarray]:
     """Parameters: y has the task's size, e the embedding's, an input its own; every other size is `settings.size`."""
     inputs = data.train(0).inputs
-    known = {"y": data.outputs, **{model.shapes[n][0]: np.shape(inputs[n])[-1] for n in inputs
-                              if model.shapes[n] and model.system.roles[n] != "class"}}
+    known = {"y": data.outputs, **{str(model.shapes[n][0]): np.shape(inputs[n])[-1] for n in inputs
+                                   if model.shapes[n] and model.system.roles[n] != "class"}}
     taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
     rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
             if d not in taken and not d.isdigit()}
@@ -155,7 +155,8 @@ def missing(runs: Iterable[Run], folder: str | Path) -> list[Run]:
 
 def found(runs: Iterable[Run], folder: str | Path) -> list[dict[str, Any]]:
     """The results of those that are done."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in (run.file(folder) for run in runs) if path.exists()]
+    files = (run.file(folder) for run in runs)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
 
 
 def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> Iterator[dict[str, Any]]:

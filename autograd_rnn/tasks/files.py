@@ -128,7 +128,7 @@ TASKS = {
         settings=dict(size=46, batch=16, steps=3000, every=14, patience=20, lr=5e-3, schedule="constant"),
     ),
     "characters": Task(
-        source="Karpathy, The unreasonable effectiveness of recurrent neural networks, 2015; the 90/10 split of nanoGPT",
+        source="Karpathy, The unreasonable effectiveness of recurrent neural networks, 2015; nanoGPT's 90/10 split",
         definition="Each character of a text is to be told from those before it: nats per character on its last tenth, "
                    "as one stream.",
         text=CHARACTERS, data=characters, measure="nats per character", numbers=dict(path=""),
@@ -139,7 +139,8 @@ TASKS = {
     ),
     "digits": Task(
         source="as sequential MNIST in Le, Jaitly, Hinton, arXiv:1504.00941, 2015, on scikit-learn's digits",
-        definition="The 64 pixels of a handwritten digit one after another; at the end, which digit it was is to be told.",
+        definition="The 64 pixels of a handwritten digit one after another; which digit it was is to be told at the "
+                   "end.",
         text=PIXELS, data=digits, measure="share wrong",
         wrong=lambda trace, batch: (trace["y"].argmax(axis=-1) != batch.inputs["k"]).astype(float),
         baselines={"one of ten": lambda: 0.9},

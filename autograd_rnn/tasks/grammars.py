@@ -85,7 +85,8 @@ def mistaken(trace, batch) -> np.ndarray:
 
 def reber(batch: int, length: int, seed: int, strings: int) -> Data:
     """Twice as many different strings; one half to learn from, the other to test."""
-    rng, found = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    found: dict[str, None] = {}
     while len(found) < 2 * strings:
         found[embedded(rng)] = None
     lengths = np.array([len(s) - 1 for s in found])
@@ -186,10 +187,10 @@ RERUN = "cybertronai/schmidhuber-problems, NumPy"
 TASKS = {
     "embedded_reber": Task(
         source=PAPER + ", experiment 1",
-        definition="Strings of the embedded Reber grammar: B, T or P, a Reber string, the same T or P, E. 256 different "
-                   "ones to learn from and 256 others to test; each symbol is to be predicted. A string is right where "
-                   "all symbols that may follow are more active than all others, at every step. Training ends when all "
-                   "512 are right.",
+        definition="Strings of the embedded Reber grammar: B, T or P, a Reber string, the same T or P, E. 256 "
+                   "different ones to learn from and 256 others to test; each symbol is to be predicted. A string is "
+                   "right where all symbols that may follow are more active than all others, at every step. Training "
+                   "ends when all 512 are right.",
         text=ENTROPY, data=reber, measure="share wrong", numbers=dict(strings=256), goal=0.0,
         wrong=lambda trace, batch: mistaken(trace, batch).any(axis=0).astype(float),
         published={
@@ -204,9 +205,9 @@ TASKS = {
     "continual_reber": Task(
         source="Gers, Schmidhuber, Cummins, Learning to forget: continual prediction with LSTM, Neural Computation "
                "12(10), 2000; what is measured as in " + RERUN,
-        definition="Strings of the embedded Reber grammar end to end, without a sign where one begins. State is carried "
-                   "on, gradients reach back `length` steps. Measured is the share of strings whose last T or P, which "
-                   "only their second symbol tells, is predicted wrong, on 10 streams of 2,000 symbols.",
+        definition="Strings of the embedded Reber grammar end to end, without a sign where one begins. State is "
+                   "carried on, gradients reach back `length` steps. Measured is the share of strings whose last T or "
+                   "P, which only their second symbol tells, is predicted wrong, on 10 streams of 2,000 symbols.",
         text=ENTROPY, data=continual, measure="share wrong", numbers=dict(symbols=20_000), wrong=outer_wrong,
         baselines={"T and P are as likely": lambda symbols: 0.5},
         published={f"LSTM with a forget gate ({RERUN}, 5 seeds)": "0.003", f"LSTM without ({RERUN})": "0.45"},

@@ -91,7 +91,7 @@ TASKS = {
     "series": Task(
         source="one step ahead on a series of your own, like those of the Time Series Data Library",
         definition="The last column of a CSV file: each number is to be told from those before. The last 33 % is "
-                   "for testing; what comes before is learnt from, but its last fifth, on which it is judged meanwhile. "
+                   "for testing; what comes before is learnt from, but its last fifth, on which it is judged. "
                    "Root of the mean squared error, in the series' units.",
         text=SERIES, data=series, measure="RMSE", numbers=dict(path=""),
         baselines={"what came before": persistence, "what came 12 before": lambda path: persistence(path, 12)},
