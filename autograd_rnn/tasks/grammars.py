@@ -23,7 +23,7 @@ def embedded(rng: np.random.Generator) -> str:
     """B, T or P, a Reber string, the same T or P, E.
 
     >>> embedded(np.random.default_rng(2))
-    'BTBTXXVVETE'
+    'BPBPTTTVPSEPE'
     """
     outer, inner, state = "TP"[rng.integers(2)], "B", 0
     while state < 6:
