@@ -163,14 +163,17 @@ def assigned(texts: list[str]) -> dict:
     return {name: value(text) for name, _, text in pairs}
 
 
-def bench(args) -> int:
-    tasks.named(args.task)
+def runs_of(args) -> list[Run]:
+    """Every cell with every seed."""
     told, values = settings_in(args), assigned(args.set)
-    runs = []
-    for name in args.cell.split(","):
-        text = None if name in zoo else str(cell_of(name))
-        runs += [Run.of(args.task, Path(name).stem, text, values, **told, seed=seed) for seed in numbered(args.seeds)]
-    for run in runs[::len(numbered(args.seeds))]:
+    texts = {name: None if name in zoo else str(cell_of(name)) for name in args.cell.split(",")}
+    return [Run.of(args.task, Path(name).stem, text, values, **told, seed=seed)
+            for name, text in texts.items() for seed in numbered(args.seeds)]
+
+
+def bench(args) -> int:
+    runs = runs_of(args)
+    for run in {run.cell: run for run in runs}.values():
         run.begin()  # what cannot be is refused before anything is trained
     completed(runs, args.results, args.workers)
     results = found(runs, args.results)

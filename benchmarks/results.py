@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from autograd_rnn.tasks import tasks
 from autograd_rnn.tasks.bench import Run, completed, found
 from autograd_rnn.tasks.results import failures, table
@@ -46,33 +48,26 @@ class Row(NamedTuple):
     seeds: range
     values: dict[str, Any]
     settings: dict[str, Any]
-    text: str | None = None
 
     @property
     def runs(self) -> list[Run]:
-        return [Run.of(self.task, self.cell, self.text, self.values, **self.settings, seed=seed) for seed in self.seeds]
+        return [Run.of(self.task, self.cell, None, self.values, **self.settings, seed=seed) for seed in self.seeds]
 
     @property
     def command(self) -> str:
-        cell = self.cell if self.text is None else f"{self.cell}.cell"
-        words = [f"{self.task} --cell {cell} --seeds {self.seeds[0]}-{self.seeds[-1]}"]
+        words = [f"{self.task} --cell {self.cell} --seeds {self.seeds[0]}-{self.seeds[-1]}"]
         words += [f"--{name} {value}" for name, value in self.settings.items()]
-        words += [f"--set {name}={','.join(map(str, v if isinstance(v, list) else [v]))}"
-                  for name, v in {**self.values, **self.path}.items()]
+        values = {name: Path(v).name if name == "path" else v for name, v in self.values.items()}
+        words += [f"--set {name}={','.join(map(str, np.atleast_1d(v)))}" for name, v in values.items()]
         return " ".join(["python -m autograd_rnn bench", *words])
-
-    @property
-    def path(self) -> dict[str, str]:
-        return {"path": Path(self.values["path"]).name} if "path" in self.values else {}
 
     @property
     def able(self) -> bool:
         return "path" not in self.values or Path(self.values["path"]).exists()
 
 
-def row(task: str, cell: str, seeds: int, values: dict[str, Any] | None = None, text: str | None = None, **settings
-        ) -> Row:
-    return Row(task, cell, range(seeds), values or {}, settings, text)
+def row(task: str, cell: str, seeds: int, values: dict[str, Any] | None = None, **settings) -> Row:
+    return Row(task, cell, range(seeds), values or {}, settings)
 
 
 VARIANTS = ("lstm_peephole", "lstm_nig", "lstm_nfg", "lstm_nog", "lstm_niaf", "lstm_noaf", "lstm_np", "lstm_cifg",
@@ -83,9 +78,8 @@ PLAN = [
     row("temporal_order", "gru", 10, {"h1_b_z": -3}),
     row("temporal_order", "lstm_without_f", 10, {"h1_b_i": -2}, lr=0.02),
     row("embedded_reber", "gru", 35, {"h1_b_z": -2}, size=64, batch=2, every=50, steps=10_000),
-    row("music", "gru", 3, {"path": str(JSB)}, size=46),
-    row("music", "lstm", 3, {"path": str(JSB)}, size=36),
-    row("music", "rnn", 3, {"path": str(JSB)}, size=100),
+    *(row("music", cell, 3, {"path": str(JSB)}, size=size, batch=4, lr=0.001, every=58, steps=12_000)
+      for cell, size in (("gru", 46), ("lstm", 36), ("rnn", 100))),
     *(row("sines", cell, 5) for cell in ("clockwork", "rnn", "lstm", "gru")),
     *(row("continual_reber", cell, 5) for cell in ("lstm", "lstm_without_f")),
     *(row("adding", cell, 5, {"T": 50}, steps=4000) for cell in VARIANTS),
