@@ -80,10 +80,11 @@ PLAN = [
     row("embedded_reber", "gru", 35, {"h1_b_z": -2}, size=64, batch=2, every=50, steps=10_000),
     *(row("music", cell, 3, {"path": str(JSB)}, size=size, batch=4, lr=0.001, every=58, steps=12_000)
       for cell, size in (("gru", 46), ("lstm", 36), ("rnn", 100))),
+    row("music", "gru", 3, {"path": str(JSB)}, size=46, batch=2, lr=0.0005, every=57, steps=25_000, patience=40),
     *(row("sines", cell, 5) for cell in ("clockwork", "rnn", "lstm", "gru")),
     *(row("continual_reber", cell, 5) for cell in ("lstm", "lstm_without_f")),
     *(row("adding", cell, 5, {"T": 50}, steps=4000) for cell in VARIANTS),
-    *(row("adding", cell, 3, {"T": T}) for T in (100, 200) for cell in ("rnn", "lstm", "gru")),
+    *(row("adding", cell, 3, {"T": T}) for T in (100, 200, 500, 1000) for cell in ("rnn", "lstm", "gru")),
 ]
 
 

@@ -443,17 +443,46 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(argv, message, cap
     assert message in err and not out and "Traceback" not in err and not list(tmp_path.iterdir())
 
 
-def test_an_interruption_keeps_what_is_done(tmp_path):
+@pytest.fixture
+def running(tmp_path):
+    """The command in a process of its own, with more runs than it can do, once two are done."""
     words = [sys.executable, "-m", "autograd_rnn", "bench", *ARGS, "--results", str(tmp_path)]
     words[words.index("0-1")] = "0-400"
-    running = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
                                env={**os.environ, "PYTHONPATH": str(ROOT)})
-    for _ in range(600):
+    while len(list(tmp_path.glob("*.json"))) < 2 and process.poll() is None:
         time.sleep(0.1)
-        if len(list(tmp_path.glob("*.json"))) >= 2:
-            break
+    yield process
+    if process.poll() is None:
+        process.kill()
+
+
+def test_an_interruption_keeps_what_is_done(running, tmp_path):
     os.killpg(running.pid, signal.SIGINT)
     _, err = running.communicate(timeout=60)
     kept = list(tmp_path.glob("*.json"))
     assert running.returncode == 130 and "Interrupted." in err and 2 <= len(kept) < 802
     assert all(json.loads(path.read_text())["task"] == "adding" for path in kept)
+
+
+def test_no_worker_outlives_its_parent(running):
+    listed = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    if not listed.exists():
+        pytest.skip("this system does not list a process's children")
+    workers = [Path(f"/proc/{pid}") for pid in listed.read_text().split()]
+    assert workers
+    running.kill()
+    running.wait()
+    for _ in range(100):
+        if not any(map(alive, workers)):
+            return
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
+
+
+def alive(process: Path) -> bool:
+    """Whether a process runs; one that has ended and that nobody asked for does not."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -166,13 +167,22 @@ def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> 
     file, what was under way in its checkpoint.
     """
     waiting = iter(missing(runs, folder))
-    with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         pending = {pool.submit(carry_out, run, folder) for run in islice(waiting, workers)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             pending |= {pool.submit(carry_out, run, folder) for run in islice(waiting, len(done))}
             for future in done:
                 yield future.result()
+
+
+def end_with_parent() -> None:
+    """A worker whose parent was killed ends too: its run goes on from its checkpoint another time."""
+    def watch(parent):
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
 def completed(runs: Sequence[Run], folder: str | Path, workers: int = 1) -> None:
