@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,7 +61,7 @@ def ours(task: Task, group: list[Result]) -> tuple[str, str, str, str]:
         solved = [r for r in group if r["solved"]]
         said.append(f"{len(solved)} of {len(group)} solved")
         if solved:
-            said.append(f"{spread([r['sequences'] for r in solved])} sequences")
+            said.append(f"{spread([r['sequences'] if r['solved'] else inf for r in group])} sequences")
         good = solved or good
     if good:
         said.append(f"{spread([r['test'] for r in good])} {task.measure}")
@@ -79,11 +80,13 @@ def spread(values: Sequence[float]) -> str:
 
 
 def number(value: float) -> str:
-    """Whole numbers whole, others to three or four places.
+    """Whole numbers whole, others to three or four places; what was not reached, never.
 
-    >>> number(12800), number(0.1666666), number(11.0601), number(0.0), number(5.3e-5)
-    ('12,800', '0.1667', '11.060', '0', '5.3e-05')
+    >>> number(12800), number(0.1666666), number(11.0601), number(0.0), number(5.3e-5), number(inf)
+    ('12,800', '0.1667', '11.060', '0', '5.3e-05', 'never')
     """
+    if value == inf:
+        return "never"
     if value == int(value):
         return f"{int(value):,}"
     return f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.1e}"
