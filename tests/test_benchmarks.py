@@ -274,7 +274,7 @@ def test_the_page_of_results_is_made_from_their_files():
 
 def test_every_result_on_file_is_of_a_row():
     planned = {run.file(kept.RESULTS) for row in kept.PLAN for run in row.runs}
-    there = set(kept.RESULTS.glob("*"))
+    there = set(kept.RESULTS.glob("*.json"))
     assert there <= planned
     for path in there:
         facts = json.loads(path.read_text(encoding="utf-8"))
