@@ -384,7 +384,7 @@ def test_a_run_gives_the_same_again_and_goes_on_where_it_was_stopped(tmp_path, m
 def test_training_that_fails_is_a_result(tmp_path):
     (run,) = tiny(cell="rnn_relu", settings={"lr": 1e30, "clip": 0.0, "optimiser": "sgd_plain", "steps": 20})
     result = carry_out(run, tmp_path)
-    assert "Training stopped at step" in result["error"] and result["test"] is None
+    assert f"Training stopped at step {result['steps'] + 2}." in result["error"] and result["test"] is None
     assert "1 diverged" in table("adding", [result], [{"T": 10}]) and "rnn_relu, seed 0" in failures([result])[0]
     assert not missing([run], tmp_path)
 

@@ -120,8 +120,8 @@ def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
         return before + time.monotonic() - began
 
     def keep(now: Point) -> None:
-        nonlocal saved
-        interrupted = now.step % s.every != 0
+        nonlocal saved, point
+        point, interrupted = now, now.step % s.every != 0
         if interrupted or time.monotonic() - saved > SAVED:
             save_point(checkpoint, model, now, {"seconds": seconds()})
             saved = time.monotonic()
@@ -131,9 +131,9 @@ def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
     steps = max(1, round(s.epochs * data.train.count)) if s.epochs else s.steps
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        point = fit(program, point, data.train, steps, make(rate), SCHEDULES[s.schedule](rate, steps), s.clip or None,
-                    lambda params: task.measured(program, params, data, data.valid), s.every, s.patience or None,
-                    keep=keep, goal=task.goal)
+        fit(program, point, data.train, steps, make(rate), SCHEDULES[s.schedule](rate, steps), s.clip or None,
+            lambda params: task.measured(program, params, data, data.valid), s.every, s.patience or None, keep=keep,
+            goal=task.goal)
     except CellError as e:
         error = str(e)
     params = point.params if task.goal is not None else point.best or point.params
