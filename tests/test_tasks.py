@@ -273,7 +273,7 @@ def test_a_series_is_scaled_by_what_is_learnt_from(paths):
     data, values = data_of("series", paths), series.column(paths["series"])
     test = data.test(0)
     counted = test.inputs["w"].ravel() > 0
-    assert counted.sum() == test.targets == int(0.33 * len(values)) and not data.train(0).inputs["w"][0]
+    assert counted.sum() == test.targets == len(values) - int(0.67 * len(values)) and not data.train(0).inputs["w"][0]
     cut = len(data.train(0).inputs["v"])
     back = test.inputs["v"].ravel() * values[:cut].std() + values[:cut].mean()
     assert np.allclose(back, values)

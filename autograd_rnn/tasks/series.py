@@ -15,7 +15,7 @@ h[t] = cell(x=x[t])
 y[t] = V @ h[t] + c
 L = sum_t(mse(y[t], goal[t]))
 """
-HELD_OUT = 0.33
+LEARNT = 0.67
 SERIES = """
 h[t] = cell(x=v[t-1])
 y[t] = V @ h[t] + c
@@ -54,7 +54,7 @@ def series(batch: int, length: int, seed: int, path: str) -> Data:
     steps of its own part count (w = 1).
     """
     values = column(path)
-    last = len(values) - int(HELD_OUT * len(values))
+    last = int(LEARNT * len(values))
     first = last * 4 // 5
     if first < 2:
         raise CellError(f"A series of {len(values)} numbers is too short.")
@@ -71,7 +71,7 @@ def series(batch: int, length: int, seed: int, path: str) -> Data:
 def persistence(path: str, lag: int = 1) -> float:
     """The RMSE of telling what was there `lag` steps before, over the last third."""
     values = column(path)
-    last = len(values) - int(HELD_OUT * len(values))
+    last = int(LEARNT * len(values))
     return float(np.sqrt(np.mean((values[last:] - values[last - lag:-lag]) ** 2)))
 
 
