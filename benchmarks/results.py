@@ -103,9 +103,9 @@ PLAN = [
 
 NOTES = {  # what falls short, and what was tried
     "noise_free_lag": "This falls short. All but the last symbol is soon learnt; the last is told right in one of the "
-                      "two sequences, as if there were one. Tried besides, one seed of 6,000 to 30,000 sequences "
-                      "each: rates from 0.05 to 3, with and without clipping, input biases 0, -1 and -3; and by Adam at 0.02 the "
-                      "whole gradient with 4 cells, and a GRU of 8. The rate of the paper is for a step after each "
+                      "two sequences, as if there were one. Tried besides, one seed of 6,000 to 30,000 sequences each: "
+                      "rates from 0.05 to 3, with and without clipping, input biases 0, -1 and -3; and by Adam at 0.02 "
+                      "the whole gradient with 4 cells, and a GRU of 8. The rate of the paper is for a step after each "
                       "symbol; here one follows each sequence.",
     "embedded_reber": "Small LSTMs were less sure: 8 cells of `lstm` and `lstm_without_f`, one string at a time by "
                       "Adam at 0.01, learnt all but the long dependence in 20,000 strings (one seed each), "

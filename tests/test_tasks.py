@@ -331,6 +331,15 @@ def test_the_protocol_of_the_chorales():
         11.06, abs=0.005)
 
 
+@pytest.mark.parametrize("name, lag, printed", [("monthly-sunspots", 1, 18.40), ("airline-passengers", 1, 48.04),
+                                                ("airline-passengers", 12, 41.85)])
+def test_persistence_on_known_series(name, lag, printed):
+    path = ROOT.parent / "shared" / "data" / "timeseries" / f"{name}.csv"
+    if not path.exists():
+        pytest.skip("the series are not there")
+    assert series.persistence(str(path), lag) == pytest.approx(printed, abs=0.005)
+
+
 # --- runs ----------------------------------------------------------------------------------------------------------
 
 TINY = dict(size=3, batch=4, steps=6, every=2)
