@@ -85,6 +85,8 @@ PLAN = [
     row("music", "gru", 3, {"path": str(JSB)}, size=46, batch=2, lr=0.0005, every=57, steps=25_000, patience=40),
     row("music", "gru", 3, {"path": str(JSB), "default": 0.1}, size=46, batch=2, lr=0.0005, every=57, steps=25_000,
         patience=40),
+    row("music", "lstm", 3, {"path": str(JSB), "default": 0.1}, size=150, dropout=0.5, batch=4, lr=0.001, every=58,
+        steps=9000),
     *(row("sines", cell, 5) for cell in ("clockwork", "rnn", "lstm", "gru")),
     row("noise_free_lag", "lstm_1997", 3, {"h1_b_i": -3, "h1_b_o": 0}, optimiser="sgd_plain", lr=1.0, steps=6000),
     *(row("continual_reber", cell, 5) for cell in ("lstm", "lstm_without_f")),
