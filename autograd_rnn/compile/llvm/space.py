@@ -257,11 +257,12 @@ class Space(Layout):
         array = np.ascontiguousarray(array, np.int64 if of_class else self.dtype)
         running.held.append(array)
         self.context[k] = array.ctypes.data - before
-        if place.kind == "node":  # an axis of one position stands for all
+        if place.kind == "node":  # an axis of one position stands for all, where there are others
             lead = (*place.axes, *((BATCH,) if place.batched else ()))
             step, steps = int(np.prod(array.shape[len(lead):], initial=1)), {}
             for axis, count in reversed(list(zip(lead, array.shape))):
-                steps[axis] = 0 if count == 1 else step
+                several = (self.given.batch if axis == BATCH else self.given.extents[axis]) > 1
+                steps[axis] = 0 if count == 1 and several else step
                 step *= count
             self.context[k] -= sum(steps[i] for i in place.axes) * self.machine.bytes
             for axis in lead:
