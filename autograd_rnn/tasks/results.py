@@ -65,6 +65,8 @@ def ours(task: Task, group: list[Result]) -> tuple[str, str, str, str]:
         good = solved or good
     if good:
         said.append(f"{spread([r['test'] for r in good])} {task.measure}")
+        if task.goal is None:  # settings are to be chosen by this
+            said.append(f"validation {number(median(r['valid'] for r in good))}")
     if len(good) < len(group) and any(r["error"] for r in group):
         said.append(f"{sum(r['error'] is not None for r in group)} diverged")
     if task.goal is None:
