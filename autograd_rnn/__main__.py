@@ -1,4 +1,4 @@
-"""The command line: `python -m autograd_rnn {demo,show,derive,grade,compare,check,train} ...`.
+"""The command line: `python -m autograd_rnn {demo,show,derive,grade,compare,check,train,bench} ...`.
 
 A cell argument is a name of the zoo, a `.cell` file, or `-` for stdin. Results go to stdout, progress to stderr. What
 is wrong with a cell or its data is printed as text, and the exit status is 2.
@@ -23,6 +23,9 @@ from .init import generator
 from .learn.session import Settings, begin, characters, excerpt, merged, resume
 from .learn.text import python_topics, read_text
 from .printing.names import ADJOINTS
+from .tasks import tasks
+from .tasks.bench import Run, completed, found
+from .tasks.results import failures, table
 from .zoo import zoo
 
 
@@ -115,8 +118,13 @@ def check(args) -> int:
     return 0 if report.ok else 1
 
 
+def settings_in(args) -> dict:
+    """The settings that were given."""
+    return {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
+
+
 def train(args) -> int:
-    told = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
+    told = settings_in(args)
     text = python_topics() if args.text is None else read_text(args.text)
     if args.resume:
         if args.cell:
@@ -128,6 +136,52 @@ def train(args) -> int:
         model, start, data = begin(cell_of(args.cell or "lstm"), text, settings)
     result = characters(model, start, data, settings, args.log, args.save or args.resume)
     print(f"{result}\n\n{excerpt(result)}")
+    return 0
+
+
+def numbered(text: str) -> list[int]:
+    """Seeds from "0-9" or "0,3,5"."""
+    try:
+        parts = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    except ValueError:
+        raise CellError(f"The seeds are {text!r}.", remedy="Give whole numbers: 0-9, or 0,3,5.") from None
+    return [seed for first, *last in parts for seed in range(first, (last or [first])[0] + 1)]
+
+
+def assigned(texts: list[str]) -> dict:
+    """Values by name from NAME=VALUE: a number, several with commas between, or a text."""
+    def value(text: str):
+        for kind in (int, float):
+            try:
+                numbers = [kind(part) for part in text.split(",")]
+                return numbers if len(numbers) > 1 else numbers[0]
+            except ValueError:
+                continue
+        return {"True": True, "False": False}.get(text, text)
+
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise CellError(f"`{name}` has no value.", remedy="Give NAME=VALUE: --set T=200.")
+    return {name: value(text) for name, _, text in pairs}
+
+
+def runs_of(args) -> list[Run]:
+    """Every cell with every seed."""
+    told, values = settings_in(args), assigned(args.set)
+    texts = {name: None if name in zoo else str(cell_of(name)) for name in args.cell.split(",")}
+    return [Run.of(args.task, Path(name).stem, text, values, **told, seed=seed)
+            for name, text in texts.items() for seed in numbered(args.seeds)]
+
+
+def bench(args) -> int:
+    runs = runs_of(args)
+    for run in {run.cell: run for run in runs}.values():
+        run.begin()  # what cannot be is refused before anything is trained
+    completed(runs, args.results, args.workers)
+    results = found(runs, args.results)
+    print(table(args.task, results, [runs[0].numbers]))
+    print(*failures(results), sep="\n", end="")
     return 0
 
 
@@ -175,14 +229,34 @@ def parser() -> argparse.ArgumentParser:
     sub = command(train, "train a character model of a cell on a text", "")
     sub.epilog = "At these sizes one BLAS thread is the fastest: set OMP_NUM_THREADS=1."
     sub.add_argument("--text", metavar="FILE", help="UTF-8 text (default: the topics of Python's own help)")
-    for f in fields(Settings):
-        kind = {"int": int, "float": float, "str": str}[str(f.type)]
-        sub.add_argument(f"--{f.name}", type=kind, default=argparse.SUPPRESS, choices=f.metadata["choices"],
-                         help=f"{f.metadata['help']} (default: {f.default})")
+    add_settings(sub)
     sub.add_argument("--log", metavar="FILE", help="append one JSON line for each step")
     sub.add_argument("--save", metavar="FILE", help="npz file to keep the state of training in")
     sub.add_argument("--resume", metavar="FILE", help="go on from such a file, with its settings, and save to it again")
+    sub = commands.add_parser(bench.__name__, help="run a task of the literature for cells and seeds")
+    sub.set_defaults(run=bench)
+    sub.description = ("Train and test cells on a task, and print the table beside what was published. Each run writes "
+                       "a file of its own and is not done again; what was interrupted goes on. Settings that are not "
+                       "given are the task's own.")
+    sub.add_argument("task", metavar="TASK", help=", ".join(tasks))
+    sub.add_argument("--cell", default="lstm", help="zoo names or .cell files, with commas between (default: lstm)")
+    sub.add_argument("--seeds", default="0-4", help="0-9, or 0,3,5 (default: %(default)s)")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                     help="a number of the task (T=200), a file (path=FILE), a size of the model (h1_i=2), or where "
+                          "parameters start (h1_b_i=-3,-6; default=0.1 draws weights within 0.1)")
+    sub.add_argument("--results", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
+    sub.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all processors)")
+    add_settings(sub, ("seed",), "the task's own")
     return top
+
+
+def add_settings(sub: argparse.ArgumentParser, without: tuple[str, ...] = (), default: str | None = None) -> None:
+    """An option for each setting."""
+    for f in fields(Settings):
+        if f.name not in without:
+            kind = {"int": int, "float": float, "str": str}[str(f.type)]
+            sub.add_argument(f"--{f.name}", type=kind, default=argparse.SUPPRESS, choices=f.metadata["choices"],
+                             help=f"{f.metadata['help']} (default: {default or f.default})")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import plan
 import processes
 import pytest
+import results as kept
 import speed
 import speed_page
 import sympy
@@ -17,6 +18,8 @@ from processes import LONG, Skipped, System, taking_turns
 from work import Work, apart, data, floating
 
 from autograd_rnn import Cell
+from autograd_rnn.__main__ import parser, runs_of
+from autograd_rnn.tasks import tasks
 
 ROOT = Path(__file__).parents[1]
 
@@ -251,3 +254,28 @@ def test_the_page_is_that_of_the_results():
         pytest.skip("nothing has been measured yet")
     results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
     assert speed_page.page(results) == speed.PAGE.read_text(encoding="utf-8")
+
+
+# --- results ---
+
+
+@pytest.mark.parametrize("row", kept.PLAN, ids=lambda row: row.command.split("bench ")[1])
+def test_a_command_of_the_page_makes_the_runs_of_its_row(row):
+    printed = runs_of(parser().parse_args(row.command.split()[3:]))
+    assert [run.file("") for run in printed] == [run.file("") for run in row.runs]
+    assert [run.facts for run in printed] == [run.facts for run in row.runs]
+
+
+def test_the_page_of_results_is_made_from_their_files():
+    if not all(row.able for row in kept.PLAN):
+        pytest.skip("the data of the world is not there, from which baselines are computed")
+    assert kept.PAGE.read_text(encoding="utf-8") == kept.page()
+
+
+def test_every_result_on_file_is_of_a_row():
+    planned = {run.file(kept.RESULTS) for row in kept.PLAN for run in row.runs}
+    there = set(kept.RESULTS.glob("*.json"))
+    assert there <= planned
+    for path in there:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        assert facts["task"] in tasks and (facts["error"] or np.isfinite(facts["test"]))

@@ -568,6 +568,24 @@ def test_dropout_is_of_equations():
     assert first != second, "each step draws its own noise"
 
 
+def test_a_goal_ends_training_when_it_is_reached():
+    cell = Cell("y[t] = w * x[t]\nL = sum_t((y[t] - 2 * x[t])**2)\nx: input()\nw: ()")
+    batches = Batches(1, lambda step: Batch({"x": np.array([1.0])}, targets=1))
+    told = dict(validate=lambda params: mean_loss(cell, params, batches), every=2)
+    ended = fit(cell, {"w": np.array(0.0)}, batches, 100, sgd(0.1), goal=1e-3, **told)
+    losses = [loss for _, loss in ended.history]
+    assert ended.step < 100 and losses[-1] <= 1e-3 < losses[-2]
+    assert fit(cell, {"w": np.array(0.0)}, batches, 100, sgd(0.1), **told).step == 100
+
+
+def test_a_program_trains_as_its_cell_does():
+    cell = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = sum_t(mse(h[t], goal[t]))")
+    params = cell.init(seed=0, x=2, h=3)
+    batches = stretches({"x": RNG.normal(size=(8, 2, 2)), "goal": RNG.normal(size=(8, 2, 3))}, 3)
+    ours, program = (list(train(c, params, batches, 5, adam(0.1)))[-1] for c in (cell, cell.compile(threads=1)))
+    assert all((ours.params[n] == program.params[n]).all() for n in params) and ours.loss == program.loss
+
+
 def test_training_lowers_the_loss_below_the_bigram_floor():
     text = encode(TEXT)
     model = character_model(zoo["gru"])
@@ -682,7 +700,7 @@ def test_other_slips_of_learning_are_named():
 def test_a_loss_without_its_targets_says_so():
     cell = Cell("h[t] = W @ x[t]\nL = sum_t(mse(h[t], y[t]))")
     batches = stretches({"x": np.ones((4, 2, 2))}, 2)
-    with pytest.raises(CellError, match="`y` was not given"):
+    with pytest.raises(CellError, match="`y` is missing"):
         mean_loss(cell, cell.init(x=2, h=3), batches)
 
 

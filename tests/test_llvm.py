@@ -237,6 +237,14 @@ def test_any_size(name, size):
     assert difference(zoo[name].compile(backend="llvm").gradient(params, **given)[1], true) <= 1e-12
 
 
+@pytest.mark.parametrize("T, batch", [(6, 1), (1, 1), (1, 3), (6, 3)])
+def test_what_the_reference_gathers_is_read_row_by_row(T, batch):
+    """A column for each step, where there is one example too."""
+    cell = Cell("e[t] = E @ onehot(k[t-1])\ny[t] = e[t] * e[t]\nL = sum_t(cross_entropy(y[t], k[t]))")
+    params, k = cell.init(seed=0, k=5), np.random.default_rng(0).integers(0, 5, (T, batch))
+    assert difference(cell.compile(backend="llvm").forward(params, k=k), cell.run(params, k=k)) <= 1e-12
+
+
 def test_one_program_serves_every_length_batch_and_size():
     cell = Cell(zoo["lstm"].text)
     compiled = cell.compile(backend="llvm")

@@ -173,6 +173,14 @@ class Program:
         return gradient(self.system, self.loss, self.outputs, params, loss, cotangents, inputs, initial, lengths, steps,
                         noise, self._run)
 
+    def gradient_and_final(self, params: Mapping, loss: str | None = None, cotangents: Mapping | None = None,
+                           initial: Mapping | None = None, lengths=None, noise=None, steps: int | None = None, **inputs
+                           ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray | int]]:
+        """(value, gradients, final), as `Cell.gradient_and_final`."""
+        value, gradients, trace = differentiate(self.system, self.loss, self.outputs, params, loss, cotangents, inputs,
+                                                initial, lengths, steps, noise, self._run)
+        return value, gradients, trace.final
+
     def forward(self, params: Mapping, initial: Mapping | None = None, lengths=None, steps: int | None = None,
                 noise=None, **inputs) -> Trace:
         """Every named value, as `Cell.run`."""

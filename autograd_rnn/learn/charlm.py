@@ -10,12 +10,19 @@ from numbers import Real
 
 import numpy as np
 
-from ..bind import whole
 from ..cell import Cell
 from ..errors import CellError
 from ..graph import READ
 from ..init import generator, normal
 from .data import Batches, streams, stretches
+from .layers import model_of
+
+CHARACTERS = """
+e[t] = E @ onehot(k[t-1])
+h[t] = cell(x=e[t])
+y[t] = V @ h[t] + c
+L = sum_t(cross_entropy(y[t], k[t]))
+"""
 
 
 def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
@@ -36,34 +43,8 @@ def character_model(cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
     y[t] = V @ d2[t] + c
     L = sum_t(cross_entropy(y[t], k[t]))
     """
-    if not isinstance(cell, Cell):
-        raise CellError(f"`{cell!r}` is no cell.", remedy="Give one, like `zoo[\"lstm\"]`.")
-    data = [i for i in cell.system.indices if i not in cell.system.model]
-    inputs = [n for n in cell.inputs if cell.system.roles[n] != "noise"]
-    if len(data) != 1 or len(inputs) != 1 or len(cell.inputs) != 1 or len(cell.shapes[inputs[0]]) != 1:
-        raise CellError(f"{cell!r} is no layer: it takes {', '.join(cell.inputs) or 'nothing'}.",
-                        remedy="A layer takes one sequence of vectors, like x[t], and ends with its output, like h[t].")
-    ahead = sorted(n for n, ends in cell.system.delayed.items() if any(end.base == "T" for end in ends))
-    if ahead:
-        raise CellError(f"{cell!r} reads `{ahead[0]}` ahead of its step: it would see the character it predicts.",
-                        remedy="A layer of a character model reads [t-1], not [t+1].")
-    last = cell.system.equations[-1].name
-    if len(cell.shapes[last]) != 1 or cell.system.axes[last] != tuple(data):
-        raise CellError(f"{cell!r} ends with `{last}`, which is not a vector for each step.",
-                        remedy="Its last equation is what the next layer sees.")
-    if not whole(layers) or not 0 <= dropout < 1:
-        raise CellError(f"There are {layers} layers with dropout {dropout}.",
-                        remedy="Give at least one layer, and a share from 0 to less than 1.")
-    keep, below, lines = 1 - dropout, "e", ["e[t] = E @ onehot(k[t-1])"]
-    for n in range(1, layers + 1):
-        lines.append(f"h{n}[t] = cell({inputs[0]}={below}[t])")
-        below = f"h{n}"
-        if dropout:
-            lines += [f"keep{n}: bernoulli(h{n}, {keep!r})", f"d{n}[t] = dropout(h{n}[t], keep{n}[t], {keep!r})"]
-            below = f"d{n}"
-    lines += [f"y[t] = V @ {below}[t] + c", "L = sum_t(cross_entropy(y[t], k[t]))"]
-    name = f"{layers} x {cell.name or 'cell'}, characters"
-    return Cell("\n".join(lines), name, cell=cell).initialised(E=normal(1.0))
+    name = f"{layers} x {getattr(cell, 'name', None) or 'cell'}, characters"
+    return model_of(CHARACTERS, cell, layers, dropout, name).initialised(E=normal(1.0))
 
 
 def roles(model: Cell) -> tuple[str, str]:

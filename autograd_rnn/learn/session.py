@@ -29,6 +29,7 @@ OPTIMISERS: dict[str, tuple[Callable[[float], Optimiser], float]] = {  # with th
     "adamw": (adamw, 1e-2),
     "rmsprop": (rmsprop, 2e-3),
     "sgd": (lambda rate: sgd(rate, momentum=0.9), 0.5),
+    "sgd_plain": (sgd, 0.5),
 }
 SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {  # of a rate and the number of steps
     "constant": lambda rate, steps: constant(rate),
@@ -59,7 +60,7 @@ class Settings:
     length: int = _setting(64, "steps of a stretch: how far gradients reach back", least=1)
     steps: int = _setting(2000, "steps of training in all")
     epochs: float = _setting(0.0, "passes over the text in all, in place of steps")
-    optimiser: str = _setting("adam", "the optimiser; sgd has momentum 0.9", tuple(OPTIMISERS))
+    optimiser: str = _setting("adam", "the optimiser; sgd has momentum 0.9, sgd_plain none", tuple(OPTIMISERS))
     lr: float = _setting(0.0, "learning rate; 0: the optimiser's own, " + ", ".join(
         f"{name} {rate:g}" for name, (_, rate) in OPTIMISERS.items()))
     schedule: str = _setting("cosine", "the learning rate's course", tuple(SCHEDULES))
@@ -141,7 +142,7 @@ def characters(model: Cell, start: Point, data: Text, settings: Settings, log: s
             save_point(save, model, point, about)
 
     keep(start)
-    with _bar(steps, start.step, progress) as bar, _lines(log) as lines:
+    with bar_of(steps, start.step, "step", progress) as bar, _lines(log) as lines:
         def report(point: Point) -> None:
             judged = point.history[-1][1] if point.history and point.history[-1][0] == point.step else None
             if lines:
@@ -183,11 +184,11 @@ def _lines(path):
     return open(path, "a", encoding="utf-8") if path else nullcontext()
 
 
-def _bar(steps: int, done: int, progress: bool):
-    """tqdm's bar on a terminal; elsewhere, and without tqdm, the lines printed for validations are the progress."""
+def bar_of(total: int, done: int, unit: str, shown: bool = True):
+    """tqdm's bar on a terminal; None elsewhere, and without tqdm: there the lines that are printed are the progress."""
     try:
         from tqdm import tqdm
     except ImportError:
         return nullcontext()
-    shown = progress and sys.stderr.isatty()
-    return tqdm(total=steps, initial=done, unit="step", file=sys.stderr) if shown else nullcontext()
+    shown = shown and sys.stderr.isatty()
+    return tqdm(total=total, initial=done, unit=unit, file=sys.stderr) if shown else nullcontext()

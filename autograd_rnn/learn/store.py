@@ -10,8 +10,9 @@ import errno
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -92,13 +93,18 @@ def _nested(arrays, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _write(path, arrays: dict) -> None:
+    written(path, lambda file: np.savez(file, **arrays))
+
+
+def written(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """A file that `write` fills, written beside its place and then moved there."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            np.savez(file, **arrays)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

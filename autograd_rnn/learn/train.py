@@ -2,6 +2,9 @@
 
 Point, Batch -> Point. A Point holds all that training has become, so it can be saved, and a run that goes on from it
 gives the same bits as one that was never interrupted. The loss and its gradient are divided by the number of targets.
+
+What is trained may be a Cell or a Program. A Cell is compiled: its gradient will be taken thousands of times, whatever
+the work of one. A Program is a Cell compiled otherwise, with another number of threads, say.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ import numpy as np
 from ..arrays import inside
 from ..bind import bind, whole
 from ..cell import Cell
+from ..compile.program import Program
+from ..equations import System
 from ..errors import CellError
+from ..trace import Trace
 from .data import Batch, Batches
 from .optimisers import Arrays, Optimiser, State, clip_norm
 from .schedules import Schedule
@@ -43,18 +49,23 @@ class Point:
     best: Arrays | None = None
 
 
-def advance(cell: Cell, point: Point, batch: Batch, optimiser: Optimiser, schedule: Schedule | None = None,
+def program_of(cell: Cell | Program) -> Program:
+    """What is trained, compiled."""
+    return cell.compile() if isinstance(cell, Cell) else cell
+
+
+def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimiser, schedule: Schedule | None = None,
             clip: float | None = None) -> Point:
     """One step of truncated BPTT: gradient of the mean loss, clipped to norm `clip`, and the optimiser's update.
 
     Raises CellError, naming variable and step, where data, parameters, loss or gradients are not finite.
     """
-    step = point.step + 1
+    step, program = point.step + 1, program_of(cell)
     try:
         initial = None if batch.fresh else point.carried
         _refuse_nan("parameter", point.params)
-        _refuse_nan("input", batch.inputs, lambda name: _inside(cell, point.params, batch, initial, name))
-        value, gradients, final = cell.gradient_and_final(
+        _refuse_nan("input", batch.inputs, lambda name: _inside(program.system, point.params, batch, initial, name))
+        value, gradients, final = program.gradient_and_final(
             point.params, initial=initial, lengths=batch.lengths,
             noise=np.random.default_rng((point.seed, point.step)), **batch.inputs)
         mean = {name: g / batch.targets for name, g in gradients.items() if name in point.params}
@@ -68,8 +79,8 @@ def advance(cell: Cell, point: Point, batch: Batch, optimiser: Optimiser, schedu
                    norm=norm, rate=rate)
 
 
-def train(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
-          schedule: Schedule | None = None, clip: float | None = None) -> Iterator[Point]:
+def train(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int,
+          optimiser: Optimiser, schedule: Schedule | None = None, clip: float | None = None) -> Iterator[Point]:
     """The Points after each step, from `start` (a Point, or parameters) until `steps` steps are done in all.
 
     >>> from .optimisers import sgd
@@ -79,24 +90,26 @@ def train(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches,
     [1.0, 1.5, 1.75]
     """
     _refuse_unfit(start=start, batches=batches, steps=steps, optimiser=optimiser, schedule=schedule, clip=clip)
-    point = start if isinstance(start, Point) else Point(dict(start))
+    point, program = start if isinstance(start, Point) else Point(dict(start)), program_of(cell)
     while point.step < steps:
-        point = advance(cell, point, batches(point.step), optimiser, schedule, clip)
+        point = advance(program, point, batches(point.step), optimiser, schedule, clip)
         yield point
 
 
-def fit(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int, optimiser: Optimiser,
-        schedule: Schedule | None = None, clip: float | None = None, validate: Callable[[Arrays], float] | None = None,
-        every: int = 100, patience: int | None = None, report: Callable[[Point], object] | None = None,
-        keep: Callable[[Point], object] | None = None) -> Point:
+def fit(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int,
+        optimiser: Optimiser, schedule: Schedule | None = None, clip: float | None = None,
+        validate: Callable[[Arrays], float] | None = None, every: int = 100, patience: int | None = None,
+        report: Callable[[Point], object] | None = None, keep: Callable[[Point], object] | None = None,
+        goal: float | None = None) -> Point:
     """Train, validating after `every` steps and at the end; returns the last Point.
 
-    patience: stop after so many validations without a new lowest loss. report: called with the Point of each step.
+    patience: stop after so many validations without a new lowest loss. goal: stop at a validation loss of that or less.
+    report: called with the Point of each step.
     keep: called where the Point is worth saving: after each validation (or `every` steps), at the end, when
     interrupted, and, if training diverges, with the last Point that gave a finite loss, before the error is raised.
     """
     _refuse_unfit(start=start, batches=batches, steps=steps, optimiser=optimiser, schedule=schedule, clip=clip,
-                  validate=validate, every=every, patience=patience)
+                  validate=validate, every=every, patience=patience, goal=goal)
     good = point = start if isinstance(start, Point) else Point(dict(start))
     points = train(cell, point, batches, steps, optimiser, schedule, clip)
     while True:
@@ -122,7 +135,10 @@ def fit(cell: Cell, start: Point | Mapping[str, np.ndarray], batches: Batches, s
             report(point)
         if due and keep:
             keep(point)
-        if due and patience is not None and stalled([v for _, v in point.history], patience):
+        losses = [v for _, v in point.history]
+        if due and patience is not None and stalled(losses, patience):
+            return point
+        if due and goal is not None and losses and losses[-1] <= goal:
             return point
 
 
@@ -135,20 +151,27 @@ def stalled(losses: list[float], patience: int) -> bool:
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def mean_loss(cell: Cell, params: Mapping[str, np.ndarray], batches: Batches) -> float:
+def mean_loss(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> float:
     """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise at its mean."""
     if cell.loss is None:
         raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
-    _refuse_unfit(batches=batches)
-    total, targets, carried = 0.0, 0, None
-    for n in range(batches.count):
-        batch = batches(n)
-        trace = cell.run(params, initial=None if batch.fresh else carried, lengths=batch.lengths, noise="mean",
-                         **batch.inputs)
-        carried = trace.final
+    total, targets = 0.0, 0
+    for batch, trace in runs(cell, params, batches):
         total += float(np.sum(trace[cell.loss], dtype=np.float64))
         targets += batch.targets
     return total / targets
+
+
+def runs(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> Iterator[tuple[Batch, Trace]]:
+    """Each batch of an epoch with its trace, state carried from stretch to stretch, noise at its mean."""
+    _refuse_unfit(batches=batches)
+    program, carried = program_of(cell), None
+    for n in range(batches.count):
+        batch = batches(n)
+        trace = program.forward(params, initial=None if batch.fresh else carried, lengths=batch.lengths, noise="mean",
+                                **batch.inputs)
+        carried = trace.final
+        yield batch, trace
 
 
 WANTED: dict[str, tuple[Callable[[object], bool], str]] = {
@@ -161,6 +184,7 @@ WANTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "validate": (lambda v: v is None or callable(v), "a function of the parameters, like "
                  "`lambda params: mean_loss(cell, params, held_out)`"),
     "every": (lambda v: bool(whole(v)), "a whole number from 1"),
+    "goal": (lambda v: v is None or isinstance(v, Real), "a number, or None"),
     "patience": (lambda v: v is None or bool(whole(v)), "a whole number from 1, or None"),
 }
 
@@ -173,11 +197,11 @@ def _refuse_unfit(**given) -> None:
             raise CellError(f"`{name}` is {reprlib.repr(value)}.", remedy=f"Give {wanted}.")
 
 
-def _inside(cell: Cell, params: Arrays, batch: Batch, initial: Mapping | None, name: str) -> np.ndarray | bool:
+def _inside(system: System, params: Arrays, batch: Batch, initial: Mapping | None, name: str) -> np.ndarray | bool:
     """Where an input lies inside every example."""
-    bound = bind(cell.system, params, batch.inputs, initial, batch.lengths, noise="mean")
-    axes = cell.system.axes[name]
-    mask = inside(axes, len(cell.system.shapes[name]), bound.given)
+    bound = bind(system, params, batch.inputs, initial, batch.lengths, noise="mean")
+    axes = system.axes[name]
+    mask = inside(axes, len(system.shapes[name]), bound.given)
     return True if mask is None else mask if bound.batched else mask.take(0, axis=len(axes))
 
 

@@ -33,9 +33,10 @@ from .native import Code, cores, registers
 from .partition import Overwritten, Partition, steps_of
 from .places import Writer
 from .rows import weight
+from .shared import shared
 from .space import Space
 from .stretches import Stretches
-from .totals import Together, riders, together, totals
+from .totals import Sum, Together, riders, together, totals
 
 PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
 ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
@@ -70,7 +71,7 @@ class Machine:
         self.riders: dict[Node, tuple[Together, tuple]] = {}  # column sums that a product makes beside its own
         self.order: dict[str, Chain] = {}  # of functions that are one chain
         self.sums: set[str] = set()  # functions that sum over rows
-        self.summed: list[Node] = []
+        self.summed: dict[Node, Sum] = {}
         self.references: dict[int, list] = {}
         self.steps = list(self.written(phases, apart))
         self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
@@ -109,8 +110,11 @@ class Machine:
                 self.riders.update(found)
                 name = totals(self.writer, products, [n for n in sums if n not in found])
                 self.sums.add(name)
-                self.summed += x
+                self.summed.update((n, Sum("products", group, k)) for group in products for k, n in enumerate(group))
+                self.summed.update((n, Sum("sums", *found[n]) if n in found else Sum("total", n)) for n in sums)
                 yield "parts", name
+            elif kind == "shared":
+                yield "parts", shared(self.writer, x, self.summed)
             elif kind == "results":
                 yield from (("result", eq) for eq in x)
             else:

@@ -24,6 +24,7 @@ from .chains import Chain, Nest
 from .places import Writer
 from .reduce import BY_ROW
 from .rows import Rows, native, weight
+from .shared import shareable
 from .storage import laid_out
 from .totals import summed
 
@@ -35,8 +36,9 @@ LOOKED_THROUGH = (*PARTS, split_rows, P.transpose, stacked)
 class Item:
     """One thing to do.
 
-    kind: "rows", "totals", "result" (a sum over rows, or a part of one, under its name) or "reference"; over: the
-    indices that its values vary with and no loop around it holds still; loop: the loop it is.
+    kind: "rows", "totals", "result" (a sum over rows, or a part of one, under its name), "shared" (of weights and such
+    sums) or "reference"; over: the indices that its values vary with and no loop around it holds still; loop: the loop
+    it is.
     """
 
     kind: str
@@ -97,10 +99,13 @@ class Partition:
             inner = {self.kind(x, (*fixed, s.index)) for x in s.body}
             return "rows" if inner <= {"rows", "leaf"} else "reference"
         if isinstance(s, Equation):
-            return "result" if self.result(s) else "rows" if self.written(s, fixed) else "reference"
+            return "result" if self.result(s) else "rows" if self.written(s, fixed) else self.other(s, fixed)
         if self.looked_at(s):
             return "leaf"
-        return "totals" if summed(self.writer, s) else "rows" if native(self.writer, s, fixed) else "reference"
+        return "totals" if summed(self.writer, s) else "rows" if native(self.writer, s, fixed) else self.other(s, fixed)
+
+    def other(self, s, fixed: tuple[str, ...]) -> str:
+        return "shared" if not fixed and shareable(self.system, s) else "reference"
 
     def looked_at(self, n: Node) -> bool:
         """What has no values of its own: leaves, parts of a value, weights as they are packed."""
@@ -217,7 +222,7 @@ class Partition:
             item.needs.discard(item)
         left, found, over = list(items), [], None
         done: set[Item] = set()
-        rank = {"rows": 0, "totals": 1, "result": 2, "reference": 3}
+        rank = {"shared": -1, "rows": 0, "totals": 1, "result": 2, "reference": 3}
         while left:
             ready = [k for k, item in enumerate(left) if item.needs <= done]
             k = min(ready, key=lambda k: (rank[left[k].kind], left[k].over != over, left[k].loop is not None, k))
@@ -260,7 +265,7 @@ class Partition:
         groups: list[Group] = []
         for item in items:
             last = groups[-1] if groups else None
-            if last is not None and last.kind == item.kind and (item.kind in ("totals", "result") or (
+            if last is not None and last.kind == item.kind and (item.kind in ("totals", "result", "shared") or (
                     item.kind == "rows" and item.loop is None and last.loop is None and last.over == item.over
                     and self.beside(item, last.items))):
                 last.items.append(item)
@@ -319,7 +324,7 @@ class Partition:
     # --- the program -------------------------------------------------------------------------------------------------
 
     def phases(self) -> list[tuple[str, Any]]:
-        """("rows", chains), ("totals", nodes), ("results", equations) and ("reference", step), in order.
+        """("rows", chains), ("totals", nodes), ("results", equations), ("shared", steps), ("reference", step).
 
         Raises Overwritten where a value rests that must not.
         """
@@ -337,6 +342,8 @@ class Partition:
                     found[-1][1].append(chain)
             elif group.kind == "totals":
                 found.append(("totals", [s for s in group.steps if summed(self.writer, s)]))
+            elif group.kind == "shared":
+                found.append(("shared", group.steps))
             else:
                 found.append(("results", group.steps))
         return found

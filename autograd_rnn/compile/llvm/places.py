@@ -151,6 +151,13 @@ class Frame:
             found = self.builder.mul(found, self.size(d))
         return found
 
+    def offset(self, at: Iterable, sizes: Iterable) -> ir.Value:
+        """How many numbers lie before a component."""
+        found: Any = ir.Constant(I64, 0)
+        for position, size in zip(at, sizes):
+            found = self.builder.add(self.builder.mul(found, size), position)
+        return found
+
     def number(self, n: int) -> ir.Value:
         return ir.Constant(I64, n)
 

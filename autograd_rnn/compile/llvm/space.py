@@ -96,6 +96,8 @@ class Space(Layout):
             return self.lengths.setdefault(of[0], np.full(given.batch, given.extents[of[0]], np.int64)).ctypes.data
         if kind in ("panels", "total", "products", "sums"):
             return self.base + self.layout[kind, of[0]][0]
+        if kind in ("row", "column"):
+            return self.columns(of[0])[-1 if kind == "row" else of[1]]
         if kind == "panel count":
             panel = self.writer.products.panel
             return self.whole(self.size(self.writer.dims(of[0])[0]), panel) // panel
@@ -231,7 +233,7 @@ class Space(Layout):
                 values[key[1]] = array[...]
             else:
                 whole = array[..., :int(np.prod(dims, initial=1))]
-                values[key[1]] = whole.reshape(*whole.shape[:-1], *dims)
+                values[key[1]] = whole.reshape((*whole.shape[:-1], *dims))
         return values
 
     def part(self, n: Node) -> tuple[Node, Any]:
@@ -257,11 +259,12 @@ class Space(Layout):
         array = np.ascontiguousarray(array, np.int64 if of_class else self.dtype)
         running.held.append(array)
         self.context[k] = array.ctypes.data - before
-        if place.kind == "node":  # an axis of one position stands for all
+        if place.kind == "node":  # an axis of one position stands for all, where there are others
             lead = (*place.axes, *((BATCH,) if place.batched else ()))
             step, steps = int(np.prod(array.shape[len(lead):], initial=1)), {}
             for axis, count in reversed(list(zip(lead, array.shape))):
-                steps[axis] = 0 if count == 1 else step
+                several = (self.given.batch if axis == BATCH else self.given.extents[axis]) > 1
+                steps[axis] = 0 if count == 1 and several else step
                 step *= count
             self.context[k] -= sum(steps[i] for i in place.axes) * self.machine.bytes
             for axis in lead:

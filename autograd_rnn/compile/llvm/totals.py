@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -15,6 +16,14 @@ from .places import Frame, Writer, computed, counted, start
 from .rows import native
 
 Together = tuple[Node, ...]  # products over all rows with the same left side
+
+
+class Sum(NamedTuple):
+    """Where a sum over all rows lies: the k-th of some products, a part of the column sums beside them, or alone."""
+
+    kind: str
+    of: Together | Node
+    part: int | tuple = ()
 
 
 def together(nodes: Iterable[Node]) -> list[Together]:
@@ -84,6 +93,16 @@ def result(frame: Frame, kind: str, of, at: Mapping) -> ir.Value:
     for i, k in at.items():
         begin = b.add(begin, b.mul(b.sub(k, frame.number(1)), frame.word("result stride", kind, of, i)))
     return b.inttoptr(begin, POINTER)
+
+
+def sum_address(frame: Frame, found: Sum, at: tuple, sizes: list) -> ir.Value:
+    """Where a component of a sum lies that varies with no index."""
+    if found.kind == "products":
+        place = frame.offset(at, [sizes[0], frame.word("row", found.of)])
+        place = frame.builder.add(place, frame.word("column", found.of, found.part))
+    else:
+        place = frame.builder.add(frame.sum(found.part), frame.offset(at, sizes))  # type: ignore[arg-type]
+    return frame.lanes.address(result(frame, found.kind, found.of, {}), place)
 
 
 def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, parts, at: Mapping) -> None:

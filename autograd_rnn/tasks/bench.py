@@ -1,0 +1,214 @@
+"""A task for a cell and a seed: trained, tested, and kept in a file of its own; many at once, each done only once.
+
+    Run -> file;   Runs, folder, workers -> the results of those that are missing, as they come
+
+What changes an outcome is in the file's name, as a digest: a run whose file is there is not done again. A run that was
+interrupted goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cell import Cell
+from ..errors import CellError
+from ..init import Rule, biases, uniform
+from ..learn.session import OPTIMISERS, SCHEDULES, Settings, bar_of
+from ..learn.store import load_point, save_point, written
+from ..learn.train import Point, fit
+from ..zoo import zoo
+from . import Data, Task, tasks
+
+SAVED = 60.0  # seconds between checkpoints
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task, a cell (of the zoo, or with its text), settings with their seed, and values by name.
+
+    values: the task's numbers (T=200), sizes of the model (h1_i=2), and where parameters start: h1_b_i=-3, a list with
+    one number for each component, or default=0.1, which draws all that are no biases from U(-0.1, 0.1).
+    """
+
+    task: str
+    cell: str
+    settings: Settings
+    text: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: str, cell: str, text: str | None = None, values: Mapping[str, Any] | None = None, **settings
+           ) -> Run:
+        """A run with the task's own settings where none are given."""
+        return cls(task, cell, Settings(**{**tasks.named(task).settings, **settings}), text, dict(values or {}))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the outcome depends on; of a file, its name."""
+        values = {name: Path(v).name if name == "path" else v for name, v in self.values.items()}
+        return {"task": self.task, "cell": self.cell, "text": self.text, "values": values,
+                "settings": asdict(self.settings)}
+
+    def file(self, folder: str | Path) -> Path:
+        """Where its result is kept."""
+        others = {**self.facts, "settings": asdict(replace(self.settings, seed=0))}
+        digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
+        return Path(folder) / f"{self.task}-{self.cell}-{digest}-{self.settings.seed}.json"
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The task's."""
+        numbers = tasks.named(self.task).numbers
+        return {**numbers, **{n: v for n, v in self.values.items() if n in numbers}}
+
+    def begin(self) -> tuple[Task, Cell, Data, dict[str, np.ndarray]]:
+        """(task, model, data, first parameters): values go where their names belong."""
+        task, s, numbers = tasks.named(self.task), self.settings, self.numbers
+        cell = zoo.named(self.cell) if self.text is None else Cell(self.text, self.cell)
+        model = task.model(cell, s.layers, s.dropout)
+        data = task.data(batch=s.batch, length=s.length, seed=s.seed, **numbers)
+        weights = set(model.parameters) - biases(model.system) if "default" in self.values else ()
+        rules: dict[str, Rule] = {n: uniform(self.values["default"]) for n in weights}
+        rules.update({n: _filled(v) for n, v in self.values.items() if n in model.parameters})
+        sizes = {n: v for n, v in self.values.items() if n not in (*numbers, *rules, "default")}
+        return task, model, data, first(model.initialised(**rules), data, sizes, s)
+
+
+def _filled(value) -> Rule:
+    """One number for all components, or one for each."""
+    return lambda rng, shape: np.broadcast_to(np.asarray(value, float), shape)
+
+
+def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings) -> dict[str, np.ndarray]:
+    """Parameters: y has the task's size, e the embedding's, an input its own; every other size is `settings.size`."""
+    inputs = data.train(0).inputs
+    known = {"y": data.outputs, **{str(model.shapes[n][0]): np.shape(inputs[n])[-1] for n in inputs
+                                   if model.shapes[n] and model.system.roles[n] != "class"}}
+    taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
+    rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
+            if d not in taken and not d.isdigit()}
+    return model.init(seed=settings.seed, dtype=np.dtype(settings.dtype), **{**rest, **known, **sizes})
+
+
+def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
+    """Train, test, write the result's file, and return what is in it. That training failed is a result too."""
+    task, model, data, params = run.begin()
+    s, path, point = run.settings, run.file(folder), Point(params, seed=run.settings.seed)
+    checkpoint, program, began, before = path.with_suffix(".npz"), model.compile(threads=1), time.monotonic(), 0.0
+    if checkpoint.exists():
+        _, point, about = load_point(checkpoint)
+        before = about["seconds"]
+    saved = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - began
+
+    def keep(now: Point) -> None:
+        nonlocal saved, point
+        point, interrupted = now, now.step % s.every != 0
+        if interrupted or time.monotonic() - saved > SAVED:
+            save_point(checkpoint, model, now, {"seconds": seconds()})
+            saved = time.monotonic()
+
+    make, rate = OPTIMISERS[s.optimiser]
+    rate, error = s.lr or rate, None
+    steps = max(1, round(s.epochs * data.train.count)) if s.epochs else s.steps
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fit(program, point, data.train, steps, make(rate), SCHEDULES[s.schedule](rate, steps), s.clip or None,
+            lambda params: task.measured(program, params, data, data.valid), s.every, s.patience or None, keep=keep,
+            goal=task.goal)
+    except CellError as e:
+        error = str(e)
+    params = point.params if task.goal is not None else point.best or point.params
+    valid = [loss for _, loss in point.history]
+    result = {
+        **run.facts, "weights": sum(np.size(point.params[n]) for n in model.parameters), "steps": point.step,
+        "sequences": point.step * s.batch, "solved": bool(valid and task.goal is not None and valid[-1] <= task.goal),
+        "valid": min(valid, default=None) if error is None else None,
+        "test": task.measured(program, params, data, data.test) if error is None else None,
+        "error": error, "seconds": round(seconds(), 1)}
+    written(path, lambda file: file.write(json.dumps(result, indent=1).encode()))
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def missing(runs: Iterable[Run], folder: str | Path) -> list[Run]:
+    """Those whose result is not there yet."""
+    return [run for run in runs if not run.file(folder).exists()]
+
+
+def found(runs: Iterable[Run], folder: str | Path) -> list[dict[str, Any]]:
+    """The results of those that are done."""
+    files = (run.file(folder) for run in runs)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
+def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> Iterator[dict[str, Any]]:
+    """The results of what is missing, as they come, by processes of one thread each.
+
+    No more is begun than there are workers, so that an interruption has nothing to call back: what is done is in its
+    file, what was under way in its checkpoint.
+    """
+    waiting = iter(missing(runs, folder))
+    with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        pending = {pool.submit(carry_out, run, folder) for run in islice(waiting, workers)}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            pending |= {pool.submit(carry_out, run, folder) for run in islice(waiting, len(done))}
+            for future in done:
+                yield future.result()
+
+
+def end_with_parent() -> None:
+    """A worker whose parent was killed ends too: its run goes on from its checkpoint another time."""
+    def watch(parent):
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def completed(runs: Sequence[Run], folder: str | Path, workers: int = 1) -> None:
+    """All of them done; the progress goes to stderr, as a bar on a terminal, else as a line for each run."""
+    if workers < 1:
+        raise CellError(f"There are {workers} workers.", remedy="Give a whole number from 1.")
+    todo = len(missing(runs, folder))
+    with bar_of(len(runs), len(runs) - todo, "run") as bar:
+        for result in carry_out_all(runs, folder, workers):
+            line = (f"{result['task']} {result['cell']} seed {result['settings']['seed']}: "
+                    + (result["error"] or f"{result['test']:.4g} after {result['steps']:,} steps").splitlines()[0]
+                    + f", {result['seconds']} s")
+            if bar is None:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                bar.write(line, file=sys.stderr)
+                bar.update()
+
+
+@contextmanager
+def one_thread():
+    """Processes that are started here have libraries of one thread."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
