@@ -7,12 +7,13 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import systems
-from test_compile import cell_of, difference, problem
+from test_compile import cell_of, difference, gradients, problem
 
 from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn import primitives as P
 from autograd_rnn.backpropagate import adjoint_of, differentiate
 from autograd_rnn.compile import program
+from autograd_rnn.evaluate import evaluate
 from autograd_rnn.learn.charlm import character_model
 from autograd_rnn.order import Loop
 
@@ -434,6 +435,31 @@ def test_an_end_that_nothing_reaches_has_no_gradient(text):
     params, given = problem(cell, T=4)
     found = cell.compile(backend="llvm").gradient(params, **given)[1]
     assert not found["h[0]"].any() and found["W"].any()
+
+
+SHARED = {  # what weights alone make
+    "antisymmetric": "A = U - U.T - 0.1 * diagonal\nh[t] = tanh(W @ x[t] + A @ h[t-1])\ndiagonal: const(h, h)",
+    "mask": """
+        period: const(h)
+        one = like(1, period)
+        R = where(outer(period, one) <= outer(one, period), U, 0)
+        h[t] = tanh(W @ x[t] + R @ h[t-1])
+    """,
+    "numbers": "s: ()\na = exp(s)\nb = a / 2\nh[t] = tanh(a * (W @ x[t]) + b * h[t-1])",
+    "a long way": "\n".join(["a0 = tanh(p)", *(f"a{k} = sin(a{k - 1}) + a0" for k in range(1, 150)),
+                             "h[t] = tanh(W @ x[t] + a149 * h[t-1])"]),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_weights_alone_make_needs_no_reference(name):
+    cell = Cell(SHARED[name])
+    params, given = problem(cell, T=6)
+    true = gradients(cell, params, given, evaluate)
+    found = [cell.compile(backend="llvm", threads=threads).gradient(params, **given)[1] for threads in (1, 2)]
+    assert difference(found[0], true) <= 1e-12 and all(np.array_equal(found[0][n], found[1][n]) for n in true)
+    (derived,) = vars(cell.system)["_adjoints"].values()
+    assert all(kind != "reference" for m in vars(derived.system)["_machines"].values() for kind, _ in m.steps)
 
 
 # --- a budget of memory ------------------------------------------------------------------------------------------
