@@ -62,7 +62,7 @@ class Machine:
         awake: set[str] = set()
         while True:
             self.writer = Writer(self.system, double, vector // self.bytes, rows)
-            self.partition = Partition(self.system, self.keep, self.writer, awake)
+            self.partition = Partition(self.system, self.keep, self.writer, awake, apart)
             try:
                 phases = self.partition.phases()
                 break

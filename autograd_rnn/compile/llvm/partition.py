@@ -77,11 +77,13 @@ class Group:
 class Partition:
     """What a system's program does, in order: chains, nodes to sum, results, steps of the reference.
 
-    keep: the names that are wanted, and whether at all positions or only at an end; awake: names that must not rest.
+    keep: the names that are wanted, and whether at all positions or only at an end; awake: names that must not rest;
+    apart: whether it is for runs in stretches.
     """
 
-    def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, awake: Iterable[str] = ()):
-        self.system, self.keep, self.writer, self.plan = system, keep, writer, plan(system)
+    def __init__(self, system: System, keep: Mapping[str, bool], writer: Writer, awake: Iterable[str] = (),
+                 apart: bool = False):
+        self.system, self.keep, self.writer, self.plan, self.apart = system, keep, writer, plan(system), apart
         self.consumers = self.plan.consumers
         self.kinds: dict[Any, str] = {s: self.kind(s, ()) for s in self.plan.order}
         self.paths: dict[Any, tuple] = dict(_paths(self.plan.order, ()))
@@ -225,12 +227,18 @@ class Partition:
         rank = {"shared": -1, "rows": 0, "totals": 1, "result": 2, "reference": 3}
         while left:
             ready = [k for k, item in enumerate(left) if item.needs <= done]
-            k = min(ready, key=lambda k: (rank[left[k].kind], left[k].over != over, left[k].loop is not None, k))
+            k = min(ready, key=lambda k: (rank[left[k].kind], not self.early(left[k]), left[k].over != over,
+                                          left[k].loop is not None, k))
             item = left.pop(k)
             over = item.over
             done.add(item)
             found.append(item)
         return found
+
+    def early(self, item: Item) -> bool:
+        """A sum over all steps comes before the sweep back, where it is to grow from stretch to stretch."""
+        return self.apart and not item.over and any(
+            isinstance(s, Node) and s.op is P.sum and option(s) == self.system.time for s in item.steps)
 
     def all_steps(self, item: Item) -> Iterator:
         for step in item.steps:
