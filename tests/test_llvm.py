@@ -558,6 +558,7 @@ def test_what_a_run_in_stretches_hands_on(name):
 
 
 RAGGED = {**{name: partial(Cell, zoo[name].text) for name in SOME}, **SUMMED,
+          "read-out": partial(Cell, "h[t] = tanh(W @ x[t] + U @ h[t-1])\nz[t] = tanh(V @ h[t])"),
           "delayed": partial(Cell, "h[t] = tanh(W @ x[t] + V @ x[t-1] + U @ h[t-1])")}
 
 
