@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
+
+SHAPES = 4  # lengths and batches whose memory is kept for the next run
+Space = TypeVar("Space")
+
+
+def room(spaces: dict[tuple, list[Space]], shape: tuple, make: Callable[[], Space]
+         ) -> tuple[Space, list[Space]]:
+    """A space for a run of a shape, one that waits or a new one, and the list that it goes back to."""
+    waiting = spaces.pop(shape, [])
+    spaces[shape] = waiting
+    while len(spaces) > SHAPES:
+        spaces.pop(next(iter(spaces)))
+    try:
+        return waiting.pop(), waiting
+    except IndexError:  # none is free
+        return make(), waiting
 
 
 class Lease:

@@ -21,11 +21,10 @@ from ..graph import read, topological
 from ..printing.text import equation
 from ..shapes import carry_over
 from .expressions import HELPERS
+from .lease import room
 from .passes import PASSES, Pass, optimised
 from .source import Source
 from .space import Space
-
-SHAPES = 4  # whose spaces are kept
 
 
 class NumpyProgram:
@@ -64,14 +63,7 @@ class NumpyProgram:
     def room(self, given: Given) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""
         shape = tuple(given.sizes.items()), tuple(given.extents.items()), given.batch, given.dtype
-        waiting = self.spaces.pop(shape, [])
-        self.spaces[shape] = waiting
-        while len(self.spaces) > SHAPES:
-            self.spaces.pop(next(iter(self.spaces)))
-        try:
-            return waiting.pop(), waiting
-        except IndexError:  # none is free
-            return Space(self, given), waiting
+        return room(self.spaces, shape, lambda: Space(self, given))
 
 
 def _told(before: System, after: System) -> dict[str, str]:

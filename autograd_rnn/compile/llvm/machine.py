@@ -18,6 +18,7 @@ from ...equations import BATCH, Equation, System
 from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
+from ..lease import room
 from ..passes import (
     Pass,
     gate_values,
@@ -40,7 +41,6 @@ from .totals import Sum, Together, riders, together, totals
 
 PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
 ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
-SHAPES = 4  # lengths and batches whose memory is kept for the next run
 
 
 class Machine:
@@ -159,14 +159,7 @@ class Machine:
         """A space for a run of these shapes, and the list that it goes back to."""
         shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, bool(given.lengths),
                  threads, memory)
-        waiting = self.spaces.pop(shape, [])
-        self.spaces[shape] = waiting
-        while len(self.spaces) > SHAPES:
-            self.spaces.pop(next(iter(self.spaces)))
-        try:
-            return waiting.pop(), waiting
-        except IndexError:  # none is free
-            return self.space(given, threads or cores(), memory), waiting
+        return room(self.spaces, shape, lambda: self.space(given, threads or cores(), memory))
 
     def kept_along(self, time: str | None) -> list[str]:
         """The variables that have an array along an index."""
