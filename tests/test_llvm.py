@@ -1,7 +1,7 @@
 """Machine code below the level of systems: arithmetic against mpmath, products against NumPy, threads, memory."""
 
 import ctypes
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 import numpy as np
@@ -284,11 +284,8 @@ def test_runs_from_several_threads_at_once(monkeypatch):
             if not all((found[n] == true[k][n]).all() for n in found):
                 wrong.append(k)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:  # what a thread raises is raised here
+        list(pool.map(work, range(4)))
     assert not wrong
 
 

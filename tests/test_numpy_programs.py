@@ -1,7 +1,7 @@
 """NumPy programs below the level of systems: what is written in place, what is handed out, the same shapes again."""
 
 import re
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,11 +97,8 @@ def test_runs_from_several_threads_at_once():
             if not same(compiled.gradient(problems[k][0], **problems[k][1])[1], true[k]):
                 wrong.append(k)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:  # what a thread raises is raised here
+        list(pool.map(work, range(4)))
     assert not wrong
 
 

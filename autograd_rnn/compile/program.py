@@ -112,7 +112,7 @@ def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
 def gradient(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,
              cotangents: Mapping | None, inputs: Mapping, initial, lengths, steps, noise, run: Run
              ) -> tuple[float, dict[str, np.ndarray]]:
-    """`differentiate`, by a replay of an earlier run where one with arrays of these shapes was made by machine code."""
+    """`differentiate`, by a replay of an earlier compiled run where there was one with arrays of these shapes."""
     replays, key = system.__dict__.setdefault("_replays", {}), None
     by_machine = isinstance(run, partial) and run.func is as_machine_code
     if (by_machine or run is compiled) and cotangents and (loss, initial, lengths, steps, noise) == (None,) * 5:
