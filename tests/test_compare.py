@@ -10,7 +10,7 @@ import autograd_rnn as ar
 from autograd_rnn import Cell, CellError, zoo
 
 PAIRS = [("lstm", "lstm_coupled"), ("lstm", "lstm_peephole"), ("gru", "gru_reset_after"), ("rnn", "gru"),
-         ("vanilla", "charlm"), ("two_layers", "depth_gated"), ("grid_tied", "grid_untied"), ("bahdanau", "xu"),
+         ("vanilla", "charlm"), ("two_layers", "depth_gated"), ("grid_lstm_tied", "grid_lstm"), ("bahdanau", "xu"),
          ("last_loss", "lstm"), ("vrnn", "storn")]
 
 

@@ -106,7 +106,7 @@ def through_machine(chosen=machine.PASSES, threads=1):
         system, given, keep, threads)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "grid_untied", "bidirectional"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "grid_lstm", "bidirectional"])
 def test_any_subset_of_passes_gives_the_same_numbers(name):
     cell = cell_of(name)
     params, given = problem(cell, T=3)
@@ -208,7 +208,7 @@ def saved(cell: Cell, folder):
 @pytest.mark.parametrize("name", CELLS)
 def test_a_saved_file_needs_only_numpy(name, tmp_path):
     cell = cell_of(name)
-    if name == "grid_tied":
+    if name == "grid_lstm_tied":
         with pytest.raises(CellError, match="No array of this cell tells all its sizes"):
             saved(cell, tmp_path)
         return

@@ -513,5 +513,5 @@ def test_what_sympy_has_no_function_for_is_proved_step_by_step(text, left_out):
 
 def test_the_size_is_that_of_the_cell():
     """A stack of equal layers over `l: axis` is derived once; nothing anywhere speaks of a number of steps."""
-    derivation = systems.cell("grid_tied").derivation()
+    derivation = systems.cell("grid_lstm_tied").derivation()
     assert not re.search(r"\[\d{2,}", derivation.text())

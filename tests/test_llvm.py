@@ -326,7 +326,7 @@ def test_bad_options(options, message):
 
 
 @pytest.mark.parametrize("name", [
-    "two_layers", "depth_gated", "recurrent_highway", "grid_untied", "clockwork", "lstm_1997", "bahdanau", "xu",
+    "two_layers", "depth_gated", "recurrent_highway", "grid_lstm", "clockwork", "lstm_1997", "bahdanau", "xu",
     "vrnn"])
 def test_loops_in_loops_leave_nothing_of_the_loops_to_the_reference(name):
     cell = cell_of(name)

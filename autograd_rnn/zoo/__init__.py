@@ -13,7 +13,7 @@ from typing import Any
 from ..cell import Cell
 from ..errors import CellError
 from ..init import Rule
-from . import clockwork, gru, highway, lstm, lstm1997, mut, odyssey, stacked, vanilla
+from . import clockwork, generative, grid, gru, highway, lstm, lstm1997, mut, odyssey, stacked, translation, vanilla
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,6 @@ class Zoo(Mapping):
         return len(self._entries)
 
 
-FAMILIES = (vanilla, lstm1997, lstm, odyssey, gru, mut, clockwork, highway, stacked)
+FAMILIES = (vanilla, lstm1997, lstm, odyssey, gru, mut, clockwork, highway, stacked, grid, translation,
+            generative)
 zoo = Zoo(*(family.CELLS for family in FAMILIES))

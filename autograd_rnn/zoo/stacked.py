@@ -43,6 +43,19 @@ cb[t] = f_b[t] * cb[t+1] + i_b[t] * g_b[t]
 hb[t] = o_b[t] * tanh(cb[t])
 h[t] = concat(hf[t], hb[t])
 """
+BOTH_STACKED = """
+l: axis
+h[t,0] = E @ x[t]                                              # as long as both directions together
+r_f[t,l] = sigmoid(W_rf[l] @ h[t,l-1] + U_rf[l] @ hf[t-1,l] + b_rf[l])
+z_f[t,l] = sigmoid(W_zf[l] @ h[t,l-1] + U_zf[l] @ hf[t-1,l] + b_zf[l])
+n_f[t,l] = tanh(W_nf[l] @ h[t,l-1] + U_nf[l] @ (r_f[t,l] * hf[t-1,l]) + b_nf[l])
+hf[t,l] = (1 - z_f[t,l]) * hf[t-1,l] + z_f[t,l] * n_f[t,l]
+r_b[t,l] = sigmoid(W_rb[l] @ h[t,l-1] + U_rb[l] @ hb[t+1,l] + b_rb[l])
+z_b[t,l] = sigmoid(W_zb[l] @ h[t,l-1] + U_zb[l] @ hb[t+1,l] + b_zb[l])
+n_b[t,l] = tanh(W_nb[l] @ h[t,l-1] + U_nb[l] @ (r_b[t,l] * hb[t+1,l]) + b_nb[l])
+hb[t,l] = (1 - z_b[t,l]) * hb[t+1,l] + z_b[t,l] * n_b[t,l]
+h[t,l] = concat(hf[t,l], hb[t,l])
+"""
 CHARACTERS = """
 x[t] = onehot(k[t-1])                                          # the character before the one to predict
 i1[t] = sigmoid(W_i1 @ x[t] + U_i1 @ h1[t-1] + b_i1)
@@ -88,6 +101,12 @@ CELLS = {
         citation="Graves, Schmidhuber, Framewise phoneme classification with bidirectional LSTM and other neural "
                  "network architectures, Neural Networks 18, 2005; here without peepholes",
         notes="Any cell goes both ways through calls: cell(x=x[t], h=hf[t-1]), cell(x=x[t], h=hb[t+1]).",
+    ),
+    "bigru_stacked": dict(
+        text=BOTH_STACKED,
+        citation="Graves, Mohamed, Hinton, Speech recognition with deep recurrent neural networks, arXiv:1303.5778, "
+                 "2013, for both directions in every layer; here with the unit of Chung and others, arXiv:1412.3555",
+        notes="A layer's both directions see both of the layer below. " + EMBEDDED,
     ),
     "charlm": dict(
         text=CHARACTERS, rules=dict(default=uniform(0.08), b_f1=1.0, b_f2=1.0),
