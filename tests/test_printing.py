@@ -13,7 +13,7 @@ import systems
 from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn.graph import READ, Position, topological
 from autograd_rnn.primitives import PRIMITIVES
-from autograd_rnn.printing.components import symbol_name
+from autograd_rnn.printing.components import Symbols, symbol_name
 from autograd_rnn.printing.latex import WIDEST, breaks, width
 from autograd_rnn.printing.text import expression, system_text
 
@@ -349,10 +349,10 @@ def reads_an_end(system, n, extents) -> bool:
 
 def sized(cell, eq, extents):
     """Sizes and extents by the symbols an equation has for them."""
-    system = cell.system
-    sizes = {f"n_{d.replace('.', '_')}": n for d, n in systems.sizes(cell).items()}
-    sizes |= {i.upper(): n for i, n in extents.items()}
-    return {s: float(sizes[s.name]) for s in eq.free_symbols if s.name in sizes and s.name not in system.axes}
+    known, names = systems.sizes(cell), Symbols(cell.system).sizes
+    sizes = {names[d]: n for d, n in known.items() if d in names}
+    sizes |= {sympy.Symbol(i.upper()): n for i, n in extents.items()}
+    return {s: float(n) for s, n in sizes.items() if s in eq.free_symbols}
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -43,12 +43,15 @@ def stored(p: Partition) -> dict[str, list[Node]]:
 
 
 def in_concatenations(p: Partition) -> None:
-    """Which variables are parts of another's array: v = concat(a, b), and w = concat(a) beside it."""
+    """Which variables are parts of another's array: v = concat(a, b), and w = concat(a) beside it.
+
+    An array that is handed out is not the whole of others: it is made for its caller.
+    """
     system, parts = p.system, p.writer.parts
     held = holders(system)
     lone = {n for n, eqs in system.definitions.items() if len(eqs) == 1 and n in p.writer.stored
             and kind(p, eqs[0]) == "rows" and n not in system.delayed and len(system.shapes[n]) == 1}
-    wholes = [eq for eq in system.equations if eq.name in lone and eq.value.op is P.concat]
+    wholes = [eq for eq in system.equations if eq.name in lone and eq.value.op is P.concat and not p.keep.get(eq.name)]
     for eq in sorted(wholes, key=lambda eq: -len(eq.value.args)):
         if eq.name not in parts:
             for k, a in enumerate(eq.value.args):
