@@ -5,38 +5,38 @@ l: axis                                                        # layers, from 1 
 hd[t,0] = W_h @ x[t]
 md[t,0] = W_m @ x[t]
 Ht[t,l] = concat(ht[t-1,l], hd[t,l-1])
-it[t,l] = sigmoid(A_i[l] @ Ht[t,l] + a_i[l])
-ft[t,l] = sigmoid(A_f[l] @ Ht[t,l] + a_f[l])
-ot[t,l] = sigmoid(A_o[l] @ Ht[t,l] + a_o[l])
-gt[t,l] = tanh(A_g[l] @ Ht[t,l] + a_g[l])
+it[t,l] = sigmoid(A_i[l] @ Ht[t,l] + b_it[l])
+ft[t,l] = sigmoid(A_f[l] @ Ht[t,l] + b_ft[l])
+ot[t,l] = sigmoid(A_o[l] @ Ht[t,l] + b_ot[l])
+gt[t,l] = tanh(A_g[l] @ Ht[t,l] + b_gt[l])
 mt[t,l] = ft[t,l] * mt[t-1,l] + it[t,l] * gt[t,l]
 ht[t,l] = ot[t,l] * tanh(mt[t,l])
 Hd[t,l] = concat(ht[t-1,l], hd[t,l-1])
-id[t,l] = sigmoid(B_i[l] @ Hd[t,l] + b_i[l])
-fd[t,l] = sigmoid(B_f[l] @ Hd[t,l] + b_f[l])
-od[t,l] = sigmoid(B_o[l] @ Hd[t,l] + b_o[l])
-gd[t,l] = tanh(B_g[l] @ Hd[t,l] + b_g[l])
+id[t,l] = sigmoid(B_i[l] @ Hd[t,l] + b_id[l])
+fd[t,l] = sigmoid(B_f[l] @ Hd[t,l] + b_fd[l])
+od[t,l] = sigmoid(B_o[l] @ Hd[t,l] + b_od[l])
+gd[t,l] = tanh(B_g[l] @ Hd[t,l] + b_gd[l])
 md[t,l] = fd[t,l] * md[t,l-1] + id[t,l] * gd[t,l]
 hd[t,l] = od[t,l] * tanh(md[t,l])
 h[t] = hd[t,L]
 """
 TIED = UNTIED
-for _side, _bias in (("A", "a"), ("B", "b")):
+for _side, _end in (("A", "t"), ("B", "d")):
     for _gate in "ifog":
-        TIED = TIED.replace(f"{_side}_{_gate}[l]", f"{_side}_{_gate}").replace(f"{_bias}_{_gate}[l]", f"{_bias}_{_gate}")
+        TIED = TIED.replace(f"{_side}_{_gate}[l]", f"{_side}_{_gate}").replace(f"b_{_gate}{_end}[l]", f"b_{_gate}{_end}")
 
 CELLS = {
     "grid_lstm": dict(
-        text=UNTIED, rules=dict(a_f=1.0, b_f=1.0),
+        text=UNTIED, rules=dict(b_ft=1.0, b_fd=1.0),
         citation="Kalchbrenner, Danihelka, Graves, Grid long short-term memory, arXiv:1507.01526, 2015; two dimensions, "
                  "weights of their own in each layer",
         notes="A along time, B along depth; both see the same hidden vectors. The input enters the depth's hidden and "
               "memory vectors below the first layer. h = o * tanh(m), as implementations have it; see "
               "grid_lstm_printed. The forget bias of 1 is ours. A depth without a memory is "
-              "substitute(hd='tanh(B_g[l] @ Hd[t,l] + b_g[l])', ...).",
+              "substitute(hd='tanh(B_g[l] @ Hd[t,l] + b_gd[l])', ...).",
     ),
     "grid_lstm_tied": dict(
-        text=TIED, rules=dict(a_f=1.0, b_f=1.0),
+        text=TIED, rules=dict(b_ft=1.0, b_fd=1.0),
         citation="Kalchbrenner, Danihelka, Graves, arXiv:1507.01526, 2015, section 3.5: tied weights",
         notes="The same weights in all layers: depth is a recurrence too.",
     ),

@@ -172,9 +172,9 @@ def grid(tied=False, priority=False, printed=False, depth=3):
     what the zoo's entry has as outputs."""
     def run(p, data, ends, show):
         def side(letter, H, m, number):
-            bias = letter.lower()
+            end = {"A": "t", "B": "d"}[letter]
             of = lambda n: p[n] if tied else p[n][number]
-            i, f, o, g = (of(f"{letter}_{gate}") @ H + of(f"{bias}_{gate}") for gate in "ifog")
+            i, f, o, g = (of(f"{letter}_{gate}") @ H + of(f"b_{gate}{end}") for gate in "ifog")
             m = sigmoid(f) * m + sigmoid(i) * tanh(g)
             return tanh(sigmoid(o) * m) if printed else sigmoid(o) * tanh(m), m
 
