@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..adjoint import Derived
 from ..equations import System
-from ..errors import CellError
+from ..init import lone_sizes
 from ..printing.text import equation
 from .numpy_program import NumpyProgram
 
@@ -64,6 +64,11 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         for k, d in enumerate(dims):
             if d.isidentifier():
                 known.setdefault(d, f"    {d} = np.shape(values[{n!r}])[{k}]")
+    lone = lone_sizes(system_)
+    for d in lone:  # no array of the cell shows it: it comes with the parameters
+        slot = w.extent(d) if d in system.indices else size(d)
+        if slot.isidentifier():
+            known.setdefault(slot, f"    {slot} = int(values[{d!r}])")
     known.setdefault("batch", "    batch = 1")
     rows = []
     for n in w.stores:
@@ -79,10 +84,6 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
     for d, slot in w.sizes.items():
         if d in wholes and slot not in known:
             known[slot] = f"    {slot} = " + " + ".join(map(size, wholes[d]))
-    missing = [d for d in (*w.sizes.values(), *(w.extent(i) for i in system.indices)) if d not in known]
-    if missing:
-        raise CellError("No array of this cell tells all its sizes, so that a file cannot know them.",
-                        remedy="Declare an input that has them.")
     slots, found = {n: k for k, n in enumerate(w.stores)}, {n: k for k, n in enumerate(w.results)}
     ends = []
     for n, at in ((n, end) for n, found_ends in system_.delayed.items() for end in found_ends if n in slots):
@@ -98,7 +99,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
             inner = f"[{', '.join(['1:-1'] * len(system.axes[n]))}]" if system.axes[n] else ""
             results.append(f"        {n!r}: found[{found[adjoint]}]{inner},")
     loader = _LOADER.format(
-        given=", ".join(given), names={*given, *(label for label, _ in ends)},
+        given=", ".join(given), names={*given, *lone, *(label for label, _ in ends)},
         labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
         floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
         sizes="\n".join(known.values()), arrays="\n".join(rows), ends=ends, results="\n".join(results),

@@ -141,16 +141,16 @@ CELLS = {
     "draw_attention": dict(
         text=ATTENTIVE, rules=dict(b_fe=1.0, b_fd=1.0),
         citation=DRAW + ", section 3: selective attention",
-        notes="Filters i = 1 to N stand at g + (i - N/2 - 0.5) delta. Implementations that count i from 0 in that formula "
-              "are off by one delta. Rows of filters are normalised by a softmax, which no width can bring to 0/0. "
+        notes="Filters i = 1 to N stand at g + (i - N/2 - 0.5) delta. Implementations that count i from 0 in that "
+              "formula are off by one delta. Rows of filters are normalised by a softmax, which no width can bring to 0/0. "
               "Reading and writing have weights of their own for the attention. "
               + SAMPLES.format("z='eps[t]'"),
     ),
     "vrnn": dict(
         text=INFERRED + BERNOULLI, rules=dict(b_f=1.0),
         citation=VRNN,
-        notes="f is an LSTM and deviations are softplus + 1e-4, as in the authors' code; each phi is one layer here, four "
-              "there. Bernoulli outputs. What is expected depends on the past. "
+        notes="f is an LSTM and deviations are softplus + 1e-4, as in the authors' code; each phi is one layer here, "
+              "four there. Bernoulli outputs. What is expected depends on the past. "
               + SAMPLES.format("z='mu0[t] + sigma0[t] * eps[t]'") + " The forget bias of 1 is ours.",
     ),
     "vrnn_gauss": dict(

@@ -21,15 +21,15 @@ hd[t,l] = od[t,l] * tanh(md[t,l])
 h[t] = hd[t,L]
 """
 TIED = UNTIED
-for _side, _end in (("A", "t"), ("B", "d")):
-    for _gate in "ifog":
-        TIED = TIED.replace(f"{_side}_{_gate}[l]", f"{_side}_{_gate}").replace(f"b_{_gate}{_end}[l]", f"b_{_gate}{_end}")
+for _gate in "ifog":
+    for _own in (f"A_{_gate}", f"B_{_gate}", f"b_{_gate}t", f"b_{_gate}d"):
+        TIED = TIED.replace(_own + "[l]", _own)
 
 CELLS = {
     "grid_lstm": dict(
         text=UNTIED, rules=dict(b_ft=1.0, b_fd=1.0),
-        citation="Kalchbrenner, Danihelka, Graves, Grid long short-term memory, arXiv:1507.01526, 2015; two dimensions, "
-                 "weights of their own in each layer",
+        citation="Kalchbrenner, Danihelka, Graves, Grid long short-term memory, arXiv:1507.01526, 2015; two "
+                 "dimensions, weights of their own in each layer",
         notes="A along time, B along depth; both see the same hidden vectors. The input enters the depth's hidden and "
               "memory vectors below the first layer. h = o * tanh(m), as implementations have it; see "
               "grid_lstm_printed. The forget bias of 1 is ours. A depth without a memory is "

@@ -115,8 +115,8 @@ CELLS = {
         text=SHOWN, rules=dict(b_f=1.0, lam=1.0),
         citation="Xu, Ba, Kiros, Cho, Courville, Salakhutdinov, Zemel, Bengio, Show, attend and tell: neural image "
                  "caption generation with visual attention, ICML 2015, arXiv:1502.03044; soft attention",
-        notes="x[s] are the annotations, parts of an image in any order. The gates' order and the selector are those of "
-              "the authors' code; lam weighs the doubly stochastic penalty. b_u has no gradient but of rounding: a "
+        notes="x[s] are the annotations, parts of an image in any order. The gates' order and the selector are those "
+              "of the authors' code; lam weighs the doubly stochastic penalty. b_u has no gradient but of rounding: a "
               "shift of all energies changes no softmax. The two first states are one layer each here. The forget bias "
               "of 1 is ours.",
     ),
