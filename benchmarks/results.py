@@ -99,6 +99,8 @@ PLAN = [
     row("anbncn", "lstm_peephole", 5),
     *(row("series", cell, 3, {"path": str(path)}) for path in (SUNSPOTS, AIRLINE) for cell in ("lstm", "gru")),
     *(row("adding", cell, 3, {"T": T}) for T in (100, 200, 500, 1000) for cell in ("rnn", "lstm", "gru")),
+    *(row(task, cell, 3, values) for task in ("reverse", "copy")
+      for cell, values in (("bahdanau", {}), ("cho", {}), ("sutskever", {"l": 1}))),
     row("characters", "lstm", 1, {"path": str(SHAKESPEARE)}, size=512, dropout=0.4, batch=64, length=128, lr=3e-3,
         steps=12_000, every=250),
 ]

@@ -107,8 +107,9 @@ def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings)
         axes = (*model.system.axes[n], "batch", *model.shapes[n])
         known |= {d: size for d, size in zip(axes, np.shape(inputs[n])) if d in model.dims}
     taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
+    parts = dict(model.system.inferred.sums)  # what is put together is as large as its parts
     rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
-            if d not in taken and not d.isdigit()}
+            if d not in taken and not d.isdigit() and d not in parts}
     return model.init(seed=settings.seed, dtype=np.dtype(settings.dtype), **{**rest, **known, **sizes})
 
 

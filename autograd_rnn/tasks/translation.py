@@ -57,7 +57,7 @@ def told_again(how: str, backwards: bool) -> Task:
         text=None, data=partial(drawn, backwards=backwards), measure="share of sequences wrong",
         numbers=dict(S=20, symbols=8), wrong=any_wrong,
         baselines={"at random": lambda S, symbols: 1 - float(symbols) ** -S},
-        settings=dict(size=32, embedding=16, batch=32, steps=3000, every=250, lr=5e-3))
+        settings=dict(size=32, embedding=16, batch=32, steps=400, every=100, lr=5e-3))
 
 
 TASKS = {"reverse": told_again("from its last to its first", True), "copy": told_again("from its first to its last", False)}
