@@ -101,6 +101,16 @@ PLAN = [
     *(row("adding", cell, 3, {"T": T}) for T in (100, 200, 500, 1000) for cell in ("rnn", "lstm", "gru")),
     *(row(task, cell, 3, values) for task in ("reverse", "copy")
       for cell, values in (("bahdanau", {}), ("cho", {}), ("sutskever", {"l": 1}))),
+    row("digit_pairs", "xu", 1),
+    row("row_bound", "storn", 1, {"z": 4}),
+    row("row_bound", "vrnn", 1, {"z": 4}, steps=600),
+    row("image_bound", "draw", 1, {"z": 4}, steps=600),
+    row("wave_bound", "storn_gauss", 1, {"z": 2}),
+    row("wave_bound", "vrnn_gauss", 1, {"z": 2}, steps=600),
+    *(row("music_bound", cell, 1, {"path": str(JSB), "z": 16}) for cell in ("storn", "vrnn")),
+    row("addition", "lstm", 1, layers=2),
+    row("addition", "grid_lstm_tied", 1, {"h1_l": 2}),
+    row("image_bound_attention", "draw_attention", 1, {"z": 4, "i": 3, "j": 3}, steps=300),
     row("characters", "lstm", 1, {"path": str(SHAKESPEARE)}, size=512, dropout=0.4, batch=64, length=128, lr=3e-3,
         steps=12_000, every=250),
 ]
