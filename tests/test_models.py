@@ -1,4 +1,4 @@
-"""Whole models: their tasks draw what they say and train, decoding finds what is likeliest, samples follow their law."""
+"""Whole models: their tasks draw what they say and train, decoding finds what is likeliest, samples have a law."""
 
 from itertools import product
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_pairs_of_digits_lie_side_by_side():
     x = batch.inputs["x"]
     left = x[:4, 2, :16].reshape(2, 2, 4, 4).transpose(0, 2, 1, 3).ravel()
     (found,) = np.flatnonzero((pixels == left[:, None]).all(axis=0))[:1]
-    assert digit[found] == batch.inputs["k"][0, 2] and (x[:, :, 16:].argmax(axis=-1).T == np.arange(8)).all()
+    assert digit[found] == batch.inputs["k"][0, 2] and (np.arange(8) == x[:, :, 16:].argmax(axis=-1).T).all()
 
 
 def test_the_baseline_of_waves():

@@ -1,7 +1,7 @@
 """Latent variables that explain what is seen: a bound on its probability is learnt from, and falls.
 
-A task here wants a whole model, whose noise is drawn anew in training and from a seed where it is judged: the bound holds
-in expectation. Images and pixels are handwritten digits of scikit-learn; music is that of `files`.
+A task here wants a whole model, whose noise is drawn anew in training and from a seed where it is judged: the bound
+holds in expectation. Images and pixels are handwritten digits of scikit-learn; music is that of `files`.
 """
 
 from __future__ import annotations
@@ -112,14 +112,14 @@ TASKS = {
         settings=dict(size=32, batch=32, steps=1500, every=100, lr=3e-3)),
     "wave_bound": Task(
         source="a synthetic signal of your own, for models with Gaussian outputs",
-        definition="A sine of a period from 8 to 16 steps with any phase, and Gaussian noise of deviation 0.1, T steps. "
-                   + BOUND,
+        definition="A sine of a period from 8 to 16 steps with any phase, and Gaussian noise of deviation 0.1, T "
+                   "steps. " + BOUND,
         text=None, data=waves, measure="nats per step", numbers=dict(T=40),
         baselines={"a Gaussian variable for each step": gaussian,
                    "the noise alone": lambda T: float(0.5 * np.log(2 * np.pi * np.e * NOISE**2))},
         settings=dict(size=16, batch=16, steps=1000, every=100, lr=3e-3)),
     "music_bound": Task(
-        source="Bayer, Osendorfer, arXiv:1411.7610, 2014, section 4, on the data of Boulanger-Lewandowski and others, 2012",
+        source="Bayer, Osendorfer, arXiv:1411.7610, 2014, on the data of Boulanger-Lewandowski and others, 2012",
         definition="The chorales and other pieces of `music`, each frame told from those before it and from a latent "
                    "variable of its own. " + BOUND,
         text=None, data=music, measure="nats per frame", numbers=dict(path=""),

@@ -48,8 +48,9 @@ class Task:
     """A task of the literature.
 
     source: paper and section. definition: what an example is, and when training ends. text: the model, which calls the
-    cell in a line `h[t] = cell(x=...)` and ends with a loss; none where the cell is to bring its own. data: (batch, length, seed, **numbers) -> Data. numbers:
-    what the definition leaves open, T for instance, each with its default. wrong: of a trace and its batch, a number
+    cell in a line `h[t] = cell(x=...)` and ends with a loss; none where the cell is to bring its own. data: (batch,
+    length, seed, **numbers) -> Data. numbers: what the definition leaves open, T for instance, each with its default.
+    wrong: of a trace and its batch, a number
     for each example (0, right; 1, wrong), where not the loss is measured. goal: what is to be reached while training.
     baselines: by name, what a trivial predictor reaches, as a function of the numbers. published: who reached what,
     and where it is printed. settings: those of learn.session that differ from its defaults.

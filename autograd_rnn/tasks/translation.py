@@ -1,6 +1,7 @@
 """From one sequence to another: symbols to be told again, from the first or from the last.
 
-Most tasks here want a whole model, which has the source x[s] and the target classes k[t]: an encoder, a decoder, its loss.
+Most tasks here want a whole model, which has the source x[s] and the target classes k[t]: an encoder, a decoder, its
+loss.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from .files import digit_images
 from .lags import COPY
 from .task import JUDGED, TEST, TOGETHER, Data, Task, fresh, one_hot
 
-FIRST = "Sutskever, Vinyals, Le, arXiv:1409.3215, 2014, and Bahdanau, Cho, Bengio, arXiv:1409.0473, 2014, whose sentences " \
-        "are symbols at random here"
+FIRST = "Sutskever, Vinyals, Le, arXiv:1409.3215, 2014, and Bahdanau, Cho, Bengio, arXiv:1409.0473, 2014, whose " \
+        "sentences are symbols at random here"
 
 
-def sequences(rng: np.random.Generator, count: int, shortest: int, longest: int, symbols: int, backwards: bool) -> Batch:
+def sequences(rng: np.random.Generator, count: int, shortest: int, longest: int, symbols: int, backwards: bool
+              ) -> Batch:
     """x[s]: from `shortest` to `longest` symbols at random; k[t]: the same, then the end, class `symbols`."""
     lengths = rng.integers(shortest, longest + 1, count)
     source = rng.integers(0, symbols, (longest, count))
@@ -83,7 +85,7 @@ def digit_pairs(batch: int, length: int, seed: int) -> Data:
 
 
 def addition(rng: np.random.Generator, count: int, n: int) -> Batch:
-    """x[t]: a mark, a number of n digits, a mark, another, a mark, and n + 2 marks; k[t]: at the end their sum, a mark."""
+    """x[t]: a mark, a number of n digits, a mark, another, a mark, and n + 2 marks; k[t]: at the end their sum."""
     numbers = rng.integers(0, 10**n, (2, count))
 
     def digits(value: np.ndarray, size: int) -> np.ndarray:
@@ -107,8 +109,8 @@ TASKS = {
     "copy": told_again("from its first to its last", False),
     "digit_pairs": Task(
         source="Xu and others, arXiv:1502.03044, 2015, with parts of scikit-learn's digits as annotations",
-        definition="Two handwritten digits side by side as eight patches of 4 x 4 pixels, each with its place as a unit "
-                   "vector; the digits are to be told from left to right. The digits of tests are not those learnt "
+        definition="Two handwritten digits side by side as eight patches of 4 x 4 pixels, each with its place as a "
+                   "unit vector; the digits are to be told from left to right. The digits of tests are not those learnt "
                    "from. A pair is right where both are.",
         text=None, data=digit_pairs, measure="share of pairs wrong", wrong=any_wrong,
         baselines={"at random": lambda: 0.99},
