@@ -102,9 +102,11 @@ PLAN = [
     *(row(task, cell, 3, values) for task in ("reverse", "copy")
       for cell, values in (("bahdanau", {}), ("cho", {}), ("sutskever", {"l": 1}))),
     row("digit_pairs", "xu", 1),
+    row("digit_pairs", "xu", 1, steps=2500),
     row("row_bound", "storn", 1, {"z": 4}),
     row("row_bound", "vrnn", 1, {"z": 4}, steps=600),
     row("image_bound", "draw", 1, {"z": 4}, steps=600),
+    row("image_bound", "draw", 1, {"z": 4}, steps=3000),
     row("wave_bound", "storn_gauss", 1, {"z": 2}),
     row("wave_bound", "vrnn_gauss", 1, {"z": 2}, steps=600),
     *(row("music_bound", cell, 1, {"path": str(JSB), "z": 16}) for cell in ("storn", "vrnn")),

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from autograd_rnn.learn import adam, beam, cosine, train
-from autograd_rnn.tasks import tasks
 from autograd_rnn.tasks.bench import Run
 
 UPDATES, PIXELS = 300, 16
 run = Run.of("reverse", "bahdanau", values={"S": 12})
-task, model, data, params = run.begin()
+_, model, data, params = run.begin()
 for point in train(model, params, data.train, UPDATES, adam(), cosine(0.005, UPDATES, warmup=20), clip=1.0):
     if point.step % 100 == 0:
         print(f"step {point.step:>4}  loss {point.loss:.4f} nats per symbol", flush=True)

@@ -125,3 +125,39 @@ def test_what_cannot_be_decoded_is_refused():
     model = Cell("y[t] = b + W @ onehot(k[t-1])\nL = sum_t(cross_entropy(y[t], k[t]))")
     with pytest.raises(CellError, match="`width` is 0"):
         beam(model, {}, 0, 3, 0)
+
+
+# --- samples -------------------------------------------------------------------------------------------------------
+
+
+def test_samples_of_draw_need_no_image():
+    cell = zoo["draw"].substitute(z="eps[t]")
+    params = zoo["draw"].init(seed=0, x=6, z=2, he=3, hd=3)
+    canvas = cell.run(params, eps=RNG(0).normal(size=(4, 10, 2)))["C"]
+    assert canvas.shape == (4, 10, 6) and len(np.unique(canvas[-1], axis=0)) == 10
+
+
+@pytest.mark.parametrize("name, z", [("storn", "eps[t]"), ("vrnn", "mu0[t] + sigma0[t] * eps[t]")])
+def test_samples_step_by_step(name, z):
+    """A step tells y[t] without x[t]; the same step, given what was drawn from it, gives the state to go on from."""
+    cell, rng = zoo[name].substitute(z=z), RNG(0)
+    params = zoo[name].init(seed=0, x=5, z=2, **{d: 3 for d in zoo[name].dims if d in (
+        "h", "dec", "enc", "q", "prior", "phi_x", "phi_z")})
+    state, drawn, told, noise = None, [], [], rng.normal(size=(6, 50, 2))
+    for eps in noise:
+        values, _ = cell.step(params, state, eps=eps, x=np.zeros((50, 5)))
+        told.append(values["y"])
+        drawn.append((rng.random((50, 5)) < 1 / (1 + np.exp(-values["y"]))).astype(float))
+        _, state = cell.step(params, state, eps=eps, x=drawn[-1])
+    again = cell.run(params, eps=noise, x=np.array(drawn))["y"]
+    assert np.allclose(again, told, rtol=1e-12, atol=1e-12), "what was told is what the whole sequence tells"
+    p = 1 / (1 + np.exp(-again))
+    assert abs(np.mean(drawn) - p.mean()) < 4 * np.sqrt((p * (1 - p)).sum()) / p.size
+
+
+def test_the_law_of_samples():
+    """y = 2 eps + 1 at each step: mean 1, deviation 2."""
+    cell = Cell("z[t] = mu[t] + eps[t]\ny[t] = 2 * z[t] + 1\nmu[t] = W @ x[t]\nloss = sum_t(sum((y[t] - x[t])**2))\n"
+                "eps: noise(z)").substitute(z="eps[t]")
+    y = cell.run({}, eps=RNG(0).normal(size=(5000, 1)))["y"]
+    assert y.mean() == pytest.approx(1, abs=0.12) and y.std() == pytest.approx(2, abs=0.1)

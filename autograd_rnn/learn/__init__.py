@@ -18,8 +18,8 @@ from .train import Point, advance, fit, mean_loss, stalled, train
 
 __all__ = [
     "OPTIMISERS", "Batch", "Batches", "Optimiser", "Point", "Text", "adam", "adamw", "advance", "beam",
-    "character_batches",
-    "character_model", "character_sizes", "clip_norm", "clip_value", "constant", "cosine", "decode", "encode",
-    "exponential", "fit", "greedy", "load", "load_point", "mean_loss", "ngram_floors", "python_topics", "read_text",
-    "rmsprop", "sample", "save", "save_point", "sgd", "shuffled", "stalled", "stepwise", "streams", "stretches", "train",
+    "character_batches", "character_model", "character_sizes", "clip_norm", "clip_value", "constant", "cosine",
+    "decode", "encode", "exponential", "fit", "greedy", "load", "load_point", "mean_loss", "ngram_floors",
+    "python_topics", "read_text", "rmsprop", "sample", "save", "save_point", "sgd", "shuffled", "stalled",
+    "stepwise", "streams", "stretches", "train",
 ]

@@ -110,7 +110,7 @@ TASKS = {
     "digit_pairs": Task(
         source="Xu and others, arXiv:1502.03044, 2015, with parts of scikit-learn's digits as annotations",
         definition="Two handwritten digits side by side as eight patches of 4 x 4 pixels, each with its place as a "
-                   "unit vector; the digits are to be told from left to right. The digits of tests are not those learnt "
+                   "unit vector; the digits are to be told from left to right. Those tested were not learnt "
                    "from. A pair is right where both are.",
         text=None, data=digit_pairs, measure="share of pairs wrong", wrong=any_wrong,
         baselines={"at random": lambda: 0.99},
