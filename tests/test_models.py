@@ -130,10 +130,12 @@ def test_what_cannot_be_decoded_is_refused():
 # --- samples -------------------------------------------------------------------------------------------------------
 
 
-def test_samples_of_draw_need_no_image():
+def test_samples_of_draw_do_not_depend_on_the_image():
     cell = zoo["draw"].substitute(z="eps[t]")
     params = zoo["draw"].init(seed=0, x=6, z=2, he=3, hd=3)
-    canvas = cell.run(params, eps=RNG(0).normal(size=(4, 10, 2)))["C"]
+    eps = RNG(0).normal(size=(4, 10, 2))
+    canvas, other = (cell.run(params, eps=eps, x=np.full((10, 6), value))["C"] for value in (0.0, 1.0))
+    assert (canvas == other).all()
     assert canvas.shape == (4, 10, 6) and len(np.unique(canvas[-1], axis=0)) == 10
 
 

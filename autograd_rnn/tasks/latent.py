@@ -24,7 +24,7 @@ def images(batch: int, length: int, seed: int, glimpses: int, flat: bool) -> Dat
     last, total = len(x) - 250, len(x)
     first = last - 250
 
-    def some(part: slice) -> Batch:
+    def some(part: slice | np.ndarray) -> Batch:
         return Batch({"x": x[part] if flat else np.moveaxis(x[part], 0, -1)}, len(x[part]), steps=glimpses,
                      noise=JUDGED_BY)
 
@@ -32,8 +32,8 @@ def images(batch: int, length: int, seed: int, glimpses: int, flat: bool) -> Dat
         epoch, k = divmod(step, first // batch)
         return some(np.random.default_rng((seed, epoch)).permutation(first)[k * batch:(k + 1) * batch])
 
-    held_out = (Batches(1, lambda step, part=part: some(part)) for part in (slice(first, last), slice(last, total)))
-    return Data(Batches(first // batch, at), *held_out, outputs=PIXELS)
+    return Data(Batches(first // batch, at), Batches(1, lambda step: some(slice(first, last))),
+                Batches(1, lambda step: some(slice(last, total))), PIXELS)
 
 
 def rows(batch: int, length: int, seed: int) -> Data:
@@ -67,9 +67,10 @@ def waves(batch: int, length: int, seed: int, T: int) -> Data:
         x = np.sin(2 * np.pi * np.arange(T)[:, None] / period + phase) + rng.normal(0, NOISE, (T, count))
         return Batch({"x": x[..., None]}, T * count, noise=JUDGED_BY)
 
-    train, valid, test = (Batches(1, lambda step, which=which, size=size: some(
-        np.random.default_rng((seed, which, step)), size)) for which, size in ((0, batch), (1, 500), (2, 500)))
-    return Data(train, valid, test, 1)
+    def batches(which: int, size: int) -> Batches:
+        return Batches(1, lambda step: some(np.random.default_rng((seed, which, step)), size))
+
+    return Data(batches(0, batch), batches(1, 500), batches(2, 500), 1)
 
 
 NOISE = 0.1

@@ -77,11 +77,11 @@ def digit_pairs(batch: int, length: int, seed: int) -> Data:
         return Batch({"x": np.concatenate([patches, place], axis=-1), "k": digit[two]}, 2 * count,
                      lengths={"t": np.full(count, 2)})
 
-    train, valid, test = (Batches(1, lambda step, which=which: some(np.random.default_rng((seed, *which[:1], step)),
-                                                                    *which[1:]))
-                          for which in ((0, batch, 0, total - 500), (1, 1000, total - 500, total - 250),
-                                        (2, 1000, total - 250, total)))
-    return Data(train, valid, test, 10)
+    def batches(which: int, count: int, low: int, high: int) -> Batches:
+        return Batches(1, lambda step: some(np.random.default_rng((seed, which, step)), count, low, high))
+
+    return Data(batches(0, batch, 0, total - 500), batches(1, 1000, total - 500, total - 250),
+                batches(2, 1000, total - 250, total), 10)
 
 
 def addition(rng: np.random.Generator, count: int, n: int) -> Batch:
