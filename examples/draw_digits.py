@@ -1,6 +1,7 @@
 """Digits that nobody wrote: DRAW learns scikit-learn's digits, and is then run on noise alone.
 
-Gregor and others, arXiv:1502.04623, 2015. Writes digits.pgm: a row for each glimpse, the canvas as it becomes ten digits.
+Gregor and others, arXiv:1502.04623, 2015. Writes digits.pgm: a row for each glimpse, the canvas as
+it becomes ten digits.
 
     python examples/draw_digits.py        # about half a minute
 """

@@ -55,8 +55,8 @@ def beam(model: Cell, params: Mapping[str, np.ndarray], end: int, longest: int, 
             if classes and classes[-1] == end:
                 longer.append((classes, told))
                 continue
-            k = np.array([*classes, 0])  # y[t] does not see k[t]
-            y = np.asarray(model.run(params, noise="mean", **{name: k}, **source)[logits][-1], np.float64)
+            inputs: dict = {**source, name: np.array([*classes, 0])}  # y[t] does not see k[t]
+            y = np.asarray(model.run(params, noise="mean", **inputs)[logits][-1], np.float64)
             each = y - np.logaddexp.reduce(y)
             longer += [([*classes, n], told + float(each[n])) for n in range(len(y))]
         kept = sorted(longer, key=lambda one: -one[1])[:width]

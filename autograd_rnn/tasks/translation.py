@@ -47,8 +47,8 @@ def any_wrong(trace, batch: Batch) -> np.ndarray:
     Each class is told with the right ones before it. Where all are right, greedy decoding, which reads its own, tells
     the same; where the first wrong one is, greedy decoding goes wrong too.
     """
-    k = batch.inputs["k"]
-    inside = np.arange(len(k))[:, None] < batch.lengths["t"]
+    k, lengths = batch.inputs["k"], dict(batch.lengths or {})
+    inside = np.arange(len(k))[:, None] < lengths["t"]
     return ((trace["y"].argmax(axis=-1) != k) & inside).any(axis=0).astype(float)
 
 
