@@ -53,13 +53,18 @@ def roles(model: Cell) -> tuple[str, str]:
     >>> roles(Cell("y[t] = W @ onehot(k[t-1])\\nL = sum_t(cross_entropy(y[t], k[t]))"))
     ('k', 'y')
     """
-    found = {(n.args[1].params[0], n.args[0].params[0]) for n in model.system.nodes
-             if n.op.name == "cross_entropy" and n.args[0].op is READ and n.args[1].op is READ}
-    others = [n for n in model.system.having("input", "class") if (n,) not in {pair[:1] for pair in found}]
-    if len(found) != 1 or others or model.loss is None:
+    found = class_and_logits(model)
+    if found is None or model.system.having("input", "class") != found[:1]:
         raise CellError(f"{model!r} is no character model.", remedy="It takes one class, like k[t], and ends with a "
                         "loss, like L = sum_t(cross_entropy(y[t], k[t])).")
-    return found.pop()
+    return found
+
+
+def class_and_logits(model: Cell) -> tuple[str, str] | None:
+    """The names of the class that a model tells and of what it tells it from; None where there are not one of each."""
+    found = {(n.args[1].params[0], n.args[0].params[0]) for n in model.system.nodes
+             if n.op.name == "cross_entropy" and n.args[0].op is READ and n.args[1].op is READ}
+    return found.pop() if len(found) == 1 and model.loss is not None else None
 
 
 def character_sizes(model: Cell, alphabet: str, size: int, embedding: int) -> dict[str, int]:

@@ -20,13 +20,17 @@ from ..init import generator
 class Batch:
     """The inputs of one step of training, time-major (T, batch, ...), and the number of targets among them.
 
-    fresh: the sequences begin here, so no state is carried in. lengths: each example's, where they differ.
+    fresh: the sequences begin here, so no state is carried in. lengths: each example's, where they differ. steps: where
+    no input tells. noise: the seed of the noise where this batch is judged, for a bound that holds in expectation
+    alone; by default noise stands at its mean there. What is learnt from has noise drawn anew for each step.
     """
 
     inputs: dict[str, Any]
     targets: int
     fresh: bool = True
     lengths: np.ndarray | Mapping[str, np.ndarray] | None = None
+    steps: int | None = None
+    noise: int | None = None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimis
         _refuse_nan("parameter", point.params)
         _refuse_nan("input", batch.inputs, lambda name: _inside(program.system, point.params, batch, initial, name))
         value, gradients, final = program.gradient_and_final(
-            point.params, initial=initial, lengths=batch.lengths,
+            point.params, initial=initial, lengths=batch.lengths, steps=batch.steps,
             noise=np.random.default_rng((point.seed, point.step)), **batch.inputs)
         mean = {name: g / batch.targets for name, g in gradients.items() if name in point.params}
         clipped, norm = clip_norm(mean, np.inf if clip is None else clip)
@@ -152,7 +152,7 @@ def stalled(losses: list[float], patience: int) -> bool:
 
 
 def mean_loss(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> float:
-    """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise at its mean."""
+    """The loss per target over one epoch of `batches`, state carried from stretch to stretch, noise as in `runs`."""
     if cell.loss is None:
         raise CellError("The cell has no loss equation.", remedy="Add one, like `L = sum_t(sum(h[t]**2))`.")
     total, targets = 0.0, 0
@@ -163,12 +163,13 @@ def mean_loss(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: B
 
 
 def runs(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: Batches) -> Iterator[tuple[Batch, Trace]]:
-    """Each batch of an epoch with its trace, state carried from stretch to stretch, noise at its mean."""
+    """Each batch of an epoch with its trace, state carried from stretch to stretch, noise at its mean or as it says."""
     _refuse_unfit(batches=batches)
     program, carried = program_of(cell), None
     for n in range(batches.count):
         batch = batches(n)
-        trace = program.forward(params, initial=None if batch.fresh else carried, lengths=batch.lengths, noise="mean",
+        trace = program.forward(params, initial=None if batch.fresh else carried, lengths=batch.lengths,
+                                steps=batch.steps, noise="mean" if batch.noise is None else batch.noise,
                                 **batch.inputs)
         carried = trace.final
         yield batch, trace
@@ -199,7 +200,7 @@ def _refuse_unfit(**given) -> None:
 
 def _inside(system: System, params: Arrays, batch: Batch, initial: Mapping | None, name: str) -> np.ndarray | bool:
     """Where an input lies inside every example."""
-    bound = bind(system, params, batch.inputs, initial, batch.lengths, noise="mean")
+    bound = bind(system, params, batch.inputs, initial, batch.lengths, batch.steps, noise="mean")
     axes = system.axes[name]
     mask = inside(axes, len(system.shapes[name]), bound.given)
     return True if mask is None else mask if bound.batched else mask.take(0, axis=len(axes))

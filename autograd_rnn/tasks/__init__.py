@@ -7,10 +7,10 @@
 `bench` runs a task for cells and seeds and keeps each result; `results` reads them.
 """
 
-from . import arithmetic, files, grammars, lags, series
+from . import arithmetic, files, grammars, lags, latent, series, translation
 from .task import Data, Task, Tasks
 
-FAMILIES = (arithmetic, lags, grammars, series, files)
+FAMILIES = (arithmetic, lags, grammars, series, files, translation, latent)
 tasks = Tasks(*(family.TASKS for family in FAMILIES))
 
 __all__ = ["Data", "Task", "Tasks", "tasks"]

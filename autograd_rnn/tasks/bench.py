@@ -98,11 +98,18 @@ def _filled(value) -> Rule:
 def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings) -> dict[str, np.ndarray]:
     """Parameters: y has the task's size, e the embedding's, an input its own; every other size is `settings.size`."""
     inputs = data.train(0).inputs
-    known = {"y": data.outputs, **{str(model.shapes[n][0]): np.shape(inputs[n])[-1] for n in inputs
-                                   if model.shapes[n] and model.system.roles[n] != "class"}}
+    strange = [n for n in inputs if n not in model.inputs]
+    if strange:
+        raise CellError(f"The task gives `{strange[0]}`, which {model!r} does not take.",
+                        remedy="Its inputs: " + ", ".join(inputs) + ".")
+    known = {"y": data.outputs} if "y" in model.shapes else {}
+    for n in inputs:
+        axes = (*model.system.axes[n], "batch", *model.shapes[n])
+        known |= {d: size for d, size in zip(axes, np.shape(inputs[n])) if d in model.dims}
     taken = {name for one in (*known, *sizes) for names in model.dims.values() if one in names for name in names}
+    parts = dict(model.system.inferred.sums)  # what is put together is as large as its parts
     rest = {d: settings.embedding if d == "e" else settings.size for d in model.dims
-            if d not in taken and not d.isdigit()}
+            if d not in taken and not d.isdigit() and d not in parts}
     return model.init(seed=settings.seed, dtype=np.dtype(settings.dtype), **{**rest, **known, **sizes})
 
 

@@ -84,15 +84,21 @@ def characters(batch: int, length: int, seed: int, path: str) -> Data:
                 held_out(text.validation), len(text.alphabet))
 
 
-def digits(batch: int, length: int, seed: int) -> Data:
-    """8 x 8 pixels, row by row from the top left, each in [0, 1]; the last 500 of the 1,797 digits are held out."""
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """(pixels in [0, 1], (64, 1797), row by row from the top left; which digits they are)."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise CellError("The digits are those of scikit-learn, which is not installed.",
                         remedy="Install it: pip install scikit-learn.") from None
     given = load_digits()
-    x, k = given.data.T[:, :, None] / 16, given.target.astype(np.int64)
+    return given.data.T / 16, given.target.astype(np.int64)
+
+
+def digits(batch: int, length: int, seed: int) -> Data:
+    """8 x 8 pixels, row by row from the top left, each in [0, 1]; the last 500 of the 1,797 digits are held out."""
+    pixels, k = digit_images()
+    x = pixels[:, :, None]
     last, total = len(k) - 250, len(k)
     first = last - 250
 

@@ -48,8 +48,9 @@ class Task:
     """A task of the literature.
 
     source: paper and section. definition: what an example is, and when training ends. text: the model, which calls the
-    cell in a line `h[t] = cell(x=...)` and ends with a loss. data: (batch, length, seed, **numbers) -> Data. numbers:
-    what the definition leaves open, T for instance, each with its default. wrong: of a trace and its batch, a number
+    cell in a line `h[t] = cell(x=...)` and ends with a loss; none where the cell is to bring its own. data: (batch,
+    length, seed, **numbers) -> Data. numbers: what the definition leaves open, T for instance, each with its default.
+    wrong: of a trace and its batch, a number
     for each example (0, right; 1, wrong), where not the loss is measured. goal: what is to be reached while training.
     baselines: by name, what a trivial predictor reaches, as a function of the numbers. published: who reached what,
     and where it is printed. settings: those of learn.session that differ from its defaults.
@@ -57,7 +58,7 @@ class Task:
 
     source: str
     definition: str
-    text: str
+    text: str | None
     data: Callable[..., Data]
     measure: str
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +69,15 @@ class Task:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def model(self, cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
-        """The cell between the task's inputs and its loss."""
+        """The cell between the task's inputs and its loss; a cell that has a loss is a model itself."""
+        if cell.loss is not None:
+            if layers != 1 or dropout:
+                raise CellError(f"{cell!r} is a whole model: no layers or dropout are put around it.",
+                                remedy="Change its own equations, with `substitute`.")
+            return cell
+        if self.text is None:
+            raise CellError(f"{cell!r} has no loss, and this task wants a whole model.",
+                            remedy="Give one that ends with its loss, from the inputs of the task.")
         model = model_of(self.text, cell, layers, dropout, cell.name)
         return model.initialised(E=normal(1.0)) if "E" in model.parameters else model
 
