@@ -1,11 +1,12 @@
-"""Adding and multiplying two marked numbers of a long sequence: the original definitions, and the modern one."""
+"""Adding and multiplying two marked numbers of a long sequence; sums and differences spelled as characters."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..learn.data import Batch
-from .task import Task, fresh, off_by
+from .lags import AFTERWARDS, wrongly_told
+from .task import Task, fresh, off_by, one_hot
 
 PAPER = "Hochreiter, Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997"
 MODERN = "Le, Jaitly, Hinton, arXiv:1504.00941, 2015, section 4.1; Arjovsky, Shah, Bengio, arXiv:1511.06464, 2016"
@@ -62,6 +63,46 @@ def multiplication(rng: np.random.Generator, count: int, T: int) -> Batch:
     return Batch({"x": x, "goal": (first * second)[:, None]}, count, lengths=lengths)
 
 
+DIGITS, END = "0123456789", "."
+SYMBOLS = DIGITS + "+-=" + END + "abcdefghijklmnopqrstuvwxyz"
+
+
+def problem(rng: np.random.Generator, digits: int, letters: int) -> tuple[str, str]:
+    """(the problem, what it comes to): numbers of 1 to `digits` digits, up to `letters` letters after each character.
+
+    >>> problem(np.random.default_rng(0), 3, 0), problem(np.random.default_rng(1), 2, 1)
+    (('560+34=', '594.'), ('7+y95=', '102.'))
+    """
+    a, b = (int(rng.integers(0 if size == 1 else 10 ** (size - 1), 10 ** size))
+            for size in rng.integers(1, digits + 1, 2))
+    sign = "+-"[rng.integers(2)]
+    asked = "".join(c + "".join(rng.choice(list(SYMBOLS[14:]), rng.integers(letters + 1))) for c in f"{a}{sign}{b}")
+    return asked + "=", f"{a + b if sign == '+' else a - b}{END}"
+
+
+def spelled(rng: np.random.Generator, count: int, digits: int, letters: int) -> Batch:
+    """Problems and their results, character by character: each of a result is to be told from all before it."""
+    drawn = [problem(rng, digits, letters) for _ in range(count)]
+    lengths = np.array([len(asked) + len(told) - 1 for asked, told in drawn])
+    symbols, asked = np.full((max(lengths) + 1, count), -1), np.zeros((max(lengths), count))
+    for n, (question, answer) in enumerate(drawn):
+        symbols[:lengths[n] + 1, n] = [SYMBOLS.index(c) for c in question + answer]
+        asked[len(question) - 1:lengths[n], n] = 1
+    return Batch({"x": one_hot(np.where(np.arange(len(asked))[:, None] < lengths, symbols[:-1], -1), outputs(letters)),
+                  "k": np.maximum(symbols[1:], 0), "asked": asked}, int(asked.sum()), lengths=lengths)
+
+
+def outputs(letters: int) -> int:
+    """How many symbols there are."""
+    return len(SYMBOLS) if letters else len(DIGITS) + 4
+
+
+def always_the_end(digits: int, letters: int) -> float:
+    """The share told wrong where each character is taken for the last, by 10,000 problems."""
+    rng = np.random.default_rng(0)
+    return 1 - float(np.mean([1 / len(problem(rng, digits, 0)[1]) for _ in range(10_000)]))
+
+
 LONG = ("Each step has a number and a mark. The mark is 1 at two steps: among the first 10, and among the first "
         "T/2 - 1; it is -1 at the first and the last step, where no 1 stands, and 0 elsewhere. Lengths are drawn from "
         "T to 1.1 T. ")
@@ -79,6 +120,18 @@ TASKS = {
             "TCN, T = 600 (the same)": "5.8e-5",
         },
         settings=dict(size=32, batch=32, steps=10_000, every=100, lr=5e-3, schedule="constant"),
+    ),
+    "arithmetic": Task(
+        source="Jozefowicz, Zaremba, Sutskever, An empirical exploration of recurrent network architectures, ICML "
+               "2015, section 3.3",
+        definition="Two numbers of 1 to `digits` digits with + or - between them and = after them, spelled as "
+                   "characters, with 0 to `letters` letters after each; then the sum or difference, ended by a full "
+                   "stop. Each character of the result is to be told, those before it being shown. The mean over "
+                   "problems of the share told wrong (in the paper: 8 digits, with letters).",
+        text=AFTERWARDS, data=fresh(spelled, lambda digits, letters: outputs(letters), 500, 1000),
+        measure="share wrong", numbers=dict(digits=2, letters=0), wrong=wrongly_told,
+        baselines={"always the full stop": always_the_end},
+        settings=dict(size=128, batch=20, steps=20_000, every=500, lr=5e-3),
     ),
     "adding_1997": Task(
         source=PAPER + ", experiment 4",
