@@ -64,43 +64,51 @@ def multiplication(rng: np.random.Generator, count: int, T: int) -> Batch:
 
 
 DIGITS, END = "0123456789", "."
-SYMBOLS = DIGITS + "+-=" + END + "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SYMBOLS = DIGITS + "+-=" + END + LETTERS
 
 
-def problem(rng: np.random.Generator, digits: int, letters: int) -> tuple[str, str]:
-    """(the problem, what it comes to): numbers of 1 to `digits` digits, up to `letters` letters after each character.
+def problems(rng: np.random.Generator, count: int, digits: int, letters: int) -> list[tuple[str, str]]:
+    """(problem, result): numbers of 1 to `digits` digits, with up to `letters` letters after each character.
 
-    >>> problem(np.random.default_rng(0), 3, 0), problem(np.random.default_rng(1), 2, 1)
-    (('560+34=', '594.'), ('7+y95=', '102.'))
+    >>> problems(np.random.default_rng(0), 2, 3, 0), problems(np.random.default_rng(3), 1, 2, 1)
+    ([('377+16=', '393.'), ('13-0=', '13.')], [('2c6i+l2=', '28.')])
     """
-    a, b = (int(rng.integers(0 if size == 1 else 10 ** (size - 1), 10 ** size))
-            for size in rng.integers(1, digits + 1, 2))
-    sign = "+-"[rng.integers(2)]
-    asked = "".join(c + "".join(rng.choice(list(SYMBOLS[14:]), rng.integers(letters + 1))) for c in f"{a}{sign}{b}")
-    return asked + "=", f"{a + b if sign == '+' else a - b}{END}"
+    sizes = rng.integers(1, digits + 1, (2, count))
+    numbers = rng.integers(np.where(sizes == 1, 0, 10 ** (sizes - 1)), 10 ** sizes).T.tolist()
+    minus = rng.integers(0, 2, count).tolist()
+    questions = [f"{a}{'+-'[sign]}{b}" for (a, b), sign in zip(numbers, minus)]
+    if letters:
+        between = iter(rng.integers(0, letters + 1, sum(map(len, questions))).tolist())
+        questions = ["".join(c + "".join(rng.choice(list(LETTERS), next(between))) for c in q) for q in questions]
+    return [(f"{q}=", f"{a - b if sign else a + b}{END}") for q, (a, b), sign in zip(questions, numbers, minus)]
 
 
 def spelled(rng: np.random.Generator, count: int, digits: int, letters: int) -> Batch:
-    """Problems and their results, character by character: each of a result is to be told from all before it."""
-    drawn = [problem(rng, digits, letters) for _ in range(count)]
-    lengths = np.array([len(asked) + len(told) - 1 for asked, told in drawn])
-    symbols, asked = np.full((max(lengths) + 1, count), -1), np.zeros((max(lengths), count))
-    for n, (question, answer) in enumerate(drawn):
-        symbols[:lengths[n] + 1, n] = [SYMBOLS.index(c) for c in question + answer]
-        asked[len(question) - 1:lengths[n], n] = 1
-    return Batch({"x": one_hot(np.where(np.arange(len(asked))[:, None] < lengths, symbols[:-1], -1), outputs(letters)),
-                  "k": np.maximum(symbols[1:], 0), "asked": asked}, int(asked.sum()), lengths=lengths)
+    """Problems and their results, character by character: each of a result is to be told from all before it.
+
+    All have the length of the longest that there may be; what follows the end is nothing, and is not asked.
+    """
+    symbols = np.full(((2 * digits + 1) * (letters + 1) + digits + 3, count), -1)
+    asked = np.zeros((len(symbols) - 1, count))
+    for n, (question, answer) in enumerate(problems(rng, count, digits, letters)):
+        told = len(question) + len(answer)
+        symbols[:told, n] = [SYMBOLS.index(c) for c in question + answer]
+        asked[len(question) - 1:told - 1, n] = 1
+    seen = np.where(symbols[1:] >= 0, symbols[:-1], -1)  # not the end: nothing follows it
+    return Batch({"x": one_hot(seen, outputs(letters)), "k": np.maximum(symbols[1:], 0), "asked": asked},
+                 int(asked.sum()))
 
 
 def outputs(letters: int) -> int:
     """How many symbols there are."""
-    return len(SYMBOLS) if letters else len(DIGITS) + 4
+    return len(SYMBOLS) if letters else len(SYMBOLS) - len(LETTERS)
 
 
 def always_the_end(digits: int, letters: int) -> float:
     """The share told wrong where each character is taken for the last, by 10,000 problems."""
-    rng = np.random.default_rng(0)
-    return 1 - float(np.mean([1 / len(problem(rng, digits, 0)[1]) for _ in range(10_000)]))
+    drawn = problems(np.random.default_rng(0), 10_000, digits, 0)
+    return 1 - float(np.mean([1 / len(answer) for _, answer in drawn]))
 
 
 LONG = ("Each step has a number and a mark. The mark is 1 at two steps: among the first 10, and among the first "
