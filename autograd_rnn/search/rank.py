@@ -50,8 +50,8 @@ class Heat:
     weights: int = 1500  # of the cell: its size is the largest that has no more
 
 
-HEATS = (Heat("memorization", dict(N=5, symbols=8), 100), Heat("adding", dict(T=20), 200),
-         Heat("arithmetic", dict(digits=1), 200))
+HEATS = (Heat("memorization", dict(N=5, symbols=8), 100), Heat("adding", dict(T=10), 200),
+         Heat("arithmetic", dict(digits=1), 300))
 
 
 @dataclass
