@@ -23,7 +23,7 @@ from .init import generator
 from .learn.session import Settings, begin, characters, excerpt, merged, resume
 from .learn.text import python_topics, read_text
 from .printing.names import ADJOINTS
-from .search.rank import ranking
+from .search.rank import best, ranking
 from .search.rank import search as searched
 from .tasks import tasks
 from .tasks.bench import Run, completed, found
@@ -189,7 +189,8 @@ def bench(args) -> int:
 
 def search(args) -> int:
     start = {name: str(cell_of(name)) for name in args.start.split(",")}
-    found, marks = searched(args.folder, start, args.cells, args.workers, args.seed)
+    cells, marks = searched(args.folder, start, args.cells, args.workers, args.seed)
+    found = best(cells, marks)
     print(ranking(found[:args.shown], marks))
     print(f"\n{found[0].text}")
     return 0

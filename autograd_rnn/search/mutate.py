@@ -118,14 +118,15 @@ OPERATORS = (another_activation, another_operation, inserted, removed, ancestor,
 
 
 def mutated(cell: Cell, rng: np.random.Generator) -> str:
-    """The text of a cell whose nodes are each changed, with a probability that is drawn first, by an operator that fits.
+    """The text of a cell whose nodes are each changed, with a probability drawn first, by an operator that fits.
 
     cell: one with an index t and vectors x[t] and h[t], its last equation; what it computes may be no valid cell.
 
     >>> from autograd_rnn import Cell
     >>> cell = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
-    >>> mutated(cell, np.random.default_rng(1))
-    ''
+    >>> print(mutated(cell, np.random.default_rng(6)))
+    v1[t] = W @ x[t]
+    h[t] = tanh(v1[t] * v1[t] + U @ (h[t-1] + 1) + b)
     """
     system = cell.system
     whole = {eq.name: n for eq, n in unfolded(system).items()}

@@ -3,10 +3,10 @@
     cells to start from -> judged -> mutant of one of the best -> valid? new? -> filter -> tasks -> the best
     folder/cells/*.cell: all that was proposed;   folder/runs/*.json: all that was trained
 
-After Jozefowicz, Zaremba, Sutskever 2015, told from memory: a list of the 100 best; a filter of remembering symbols; the
-tasks in turn, each for cells that came within a share of the best start cell on those before; the rank of a cell is the
-least, over the tasks, of its score over the best start cell's. Every cell meets the same settings, drawn once. All that
-happened is in files, so that a search that was killed goes on where it stood.
+After Jozefowicz, Zaremba, Sutskever 2015, told from memory: a list of the 100 best; a filter of remembering symbols;
+the tasks in turn, each for cells that came within a share of the best start cell on those before; the rank of a cell is
+the least, over the tasks, of its score over the best start cell's. Every cell meets the same settings, drawn once. All
+that happened is in files, so that a search that was killed goes on where it stood.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from .valid import valid
 LIST = 100  # cells that are mutated further
 PASS = 0.8  # of the best start cell's score, to be tried on the next task
 RATES, CLIPS, SCALES = (0.02, 0.04), (1.0, 5.0), (0.7, 1.0, 1.4)  # weights start within scale / sqrt(size)
-Scores = dict[str, float]
+Scores = dict[str, float]  # by task
+Heats = tuple["Heat", ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ HEATS = (Heat("memorization", dict(N=5, symbols=8), 100), Heat("adding", dict(T=
 
 @dataclass
 class Candidate:
-    """A cell of the search: its form is its name; origin tells where it came from; scores, on the tasks it was tried."""
+    """A cell of the search: its form is its name; where it came from; its scores on the tasks that it was tried on."""
 
     name: str
     text: str
@@ -77,7 +78,8 @@ def setting(draw: int) -> dict[str, Any]:
 @cache
 def input_size(task: str, **values) -> int:
     """How many components x has."""
-    return tasks[task].data(batch=1, length=0, seed=0, **{**tasks[task].numbers, **values}).train(0).inputs["x"].shape[-1]
+    data = tasks[task].data(batch=1, length=0, seed=0, **{**tasks[task].numbers, **values})
+    return data.train(0).inputs["x"].shape[-1]
 
 
 def size_of(cell: Cell, x: int, weights: int) -> int:
@@ -113,7 +115,7 @@ def trivial_error(task: str, **numbers) -> float:
     return formula(**numbers)
 
 
-def judge(candidate: Candidate, folder: Path, marks: Scores, heats: tuple[Heat, ...] = HEATS) -> Scores:
+def judge(candidate: Candidate, folder: Path, marks: Scores, heats: Heats = HEATS) -> Scores:
     """Scores on the tasks in turn, the best of the draws each, until one is below its mark.
 
     On the filter, the first task, no more is drawn once its mark is reached. What is on file is not run again.
@@ -132,24 +134,29 @@ def judge(candidate: Candidate, folder: Path, marks: Scores, heats: tuple[Heat, 
     return scores
 
 
-def rank(scores: Scores, marks: Scores, heats: tuple[Heat, ...] = HEATS) -> float:
-    """The least of the scores over the marks, the filter apart; 0 for a cell that was not tried on all."""
-    return min((scores.get(heat.task, 0.0) / marks[heat.task] for heat in heats[1:]), default=0.0)
+def rank(scores: Scores, marks: Scores) -> float:
+    """The least of the scores over the marks, the filter apart; 0 for a cell that was not tried on all.
+
+    >>> rank({"memorization": 0.5, "adding": 0.9, "arithmetic": 0.5}, dict(memorization=1, adding=1, arithmetic=0.5))
+    0.9
+    """
+    _, *tried = marks
+    return min(scores.get(task, 0.0) / marks[task] for task in tried)
 
 
-def judged(candidate: Candidate, folder: Path, marks: Scores) -> Candidate:
+def judged(candidate: Candidate, folder: Path, marks: Scores, heats: Heats) -> Candidate:
     """The same with its scores; what overflows on the way is a bad score, not news."""
     with np.errstate(all="ignore"):
-        return replace(candidate, scores=judge(candidate, folder, marks))
+        return replace(candidate, scores=judge(candidate, folder, marks, heats))
 
 
-def search(folder: str | Path, start: Mapping[str, str], cells: int, workers: int = 1, seed: int = 0
-           ) -> tuple[list[Candidate], Scores]:
-    """(what passed all tasks, best first; the marks): a search until `cells` different ones are judged.
+def search(folder: str | Path, start: Mapping[str, str], cells: int, workers: int = 1, seed: int = 0,
+           heats: Heats = HEATS) -> tuple[list[Candidate], Scores]:
+    """(the cells, the marks): a search until `cells` different ones are judged; `best` orders those that passed.
 
     start: text by name of the cells to begin with, each with x[t] as its input and its output last. A folder in which a
-    search has begun goes on. Each cell that passes is saved in folder/best. Raises CellError for a start that is no
-    cell, or not that of the folder.
+    search has begun goes on. Each cell that passes is saved in folder/best. The marks are the best start cell's scores.
+    Raises CellError for a start that is no cell, that is not that of the folder, or that learns nothing of a task.
     """
     folder = Path(folder)
     known = {c.name: c for c in kept(folder)}
@@ -162,12 +169,15 @@ def search(folder: str | Path, start: Mapping[str, str], cells: int, workers: in
     waiting = [c for n, c in known.items() if n not in firsts]
     with bar_of(cells, 0, "cell") as bar:
         def judged_by(some: Iterable[Candidate], marks: Scores) -> None:
-            for one in side_by_side(judged, ((c, folder, marks) for c in some), workers):
+            for one in side_by_side(judged, ((c, folder, marks, heats) for c in some), workers):
                 known[one.name] = one
                 tell(one, rank(one.scores, marks) if marks else None, folder, bar)
 
         judged_by([known[n] for n in firsts], {})
-        marks = {heat.task: max(known[n].scores[heat.task] for n in firsts) for heat in HEATS}
+        marks = {heat.task: max(known[n].scores[heat.task] for n in firsts) for heat in heats}
+        if not all(marks.values()):
+            task = min(marks, key=marks.__getitem__)
+            raise CellError(f"No cell of the start learns anything of `{task}`.", remedy="Start from one that does.")
 
         def proposals() -> Iterator[Candidate]:
             yield from waiting
@@ -177,7 +187,7 @@ def search(folder: str | Path, start: Mapping[str, str], cells: int, workers: in
                 yield one
 
         judged_by(proposals(), marks)
-    return best(known.values(), marks), marks
+    return list(known.values()), marks
 
 
 def best(candidates: Iterable[Candidate], marks: Scores) -> list[Candidate]:
@@ -235,9 +245,9 @@ def tell(one: Candidate, place: float | None, folder: Path, bar) -> None:
             print(text, flush=True)
 
 
-def ranking(candidates: Iterable[Candidate], marks: Scores, heats: tuple[Heat, ...] = HEATS) -> str:
+def ranking(candidates: Iterable[Candidate], marks: Scores) -> str:
     """Cells as a Markdown table: the rank, the score on each task, where the cell came from."""
-    head = ["cell", "rank", *(heat.task for heat in heats), "origin"]
-    rows = [[c.name, f"{rank(c.scores, marks, heats):.3f}", *(f"{c.scores[heat.task]:.3f}" for heat in heats), c.origin]
+    head = ["cell", "rank", *marks, "origin"]
+    rows = [[c.name, f"{rank(c.scores, marks):.3f}", *(f"{c.scores[task]:.3f}" for task in marks), c.origin]
             for c in candidates]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])

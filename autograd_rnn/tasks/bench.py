@@ -129,7 +129,8 @@ def carry_out(run: Run, folder: str | Path, backend: str = "auto") -> dict[str, 
     """Train, test, write the result's file, and return what is in it. That training failed is a result too."""
     task, model, data, params = run.begin()
     s, path, point = run.settings, run.file(folder), Point(params, seed=run.settings.seed)
-    checkpoint, program, began, before = path.with_suffix(".npz"), program_of(run.made_of, backend), time.monotonic(), 0.0
+    checkpoint, program = path.with_suffix(".npz"), program_of(run.made_of, backend)
+    began, before = time.monotonic(), 0.0
     if checkpoint.exists():
         _, point, about = load_point(checkpoint)
         before = about["seconds"]

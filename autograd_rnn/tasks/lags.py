@@ -211,9 +211,9 @@ TASKS = {
     "memorization": Task(
         source="Jozefowicz, Zaremba, Sutskever, An empirical exploration of recurrent network architectures, ICML "
                "2015, section 3.2, where a cell that fails it is tried no further",
-        definition="N symbols, drawn with repetition, are shown one after another, then a marker; they are to be told again "
-                   "in the same order, each once the one before was shown. The share of symbols that are told wrong "
-                   "(in the paper: 5 symbols of 26).",
+        definition="N symbols, drawn with repetition, are shown one after another, then a marker; they are to be told "
+                   "again in the same order, each once the one before was shown. The share of symbols that are told "
+                   "wrong (in the paper: 5 symbols of 26).",
         text=AFTERWARDS, data=fresh(memorization, lambda N, symbols: symbols, 500, 500), measure="share wrong",
         numbers=dict(N=5, symbols=26), wrong=wrongly_told,
         baselines={"one of the symbols": lambda N, symbols: 1 - 1 / symbols},
