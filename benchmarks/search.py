@@ -158,18 +158,18 @@ def page() -> str:
     passed = [c for c in cells if len(c.scores) > 1]
     known = {form(cell.system): name for name, cell in zoo.items()}
     came_upon = sorted({known[c.name] for c in cells if c.name in known and c.origin.startswith("mutant")})
-    names = {c.name: c for c in best(cells, marks)}
+    ranked, start = best(cells, marks), [c for c in cells if c.origin.startswith("start")]
     return "\n".join([
         HEAD, HOW.format(share=f"{PASS:.0%}", list=LIST, rates=RATES, clips=CLIPS, scales=SCALES), *told(HEATS),
         "## What was run", "",
-        *wrap(f"From {' and '.join(START)}, on {facts['workers']} core: {len(cells):,} different cells, of {drawn:,} "
+        *wrap(f"From {' and '.join(START)}, workers: {facts['workers']}. {len(cells):,} different cells, of {drawn:,} "
               f"mutants that were drawn, in {duration(facts['seconds'])}; {facts['runs']:,} runs of training took "
-              f"{duration(facts['trained'])} of it. {len(passed):,} cells passed the filter, {len(names):,} were tried "
+              f"{duration(facts['trained'])} of it. {len(passed):,} cells passed the filter, {len(ranked):,} were tried "
               f"on all tasks. Cells of the zoo that it came upon by itself: {', '.join(came_upon) or 'none'}.", 120),
         "", "```sh", f"python -m autograd_rnn search --start {','.join(START)} --cells {CELLS} --workers "
         f"{facts['workers']}", f"python benchmarks/search.py --workers {facts['workers']}", "```", "",
         f"The {SHOWN} best of it, beside the cells that it started from:", "",
-        ranking([*list(names.values())[:SHOWN], *(c for c in cells if c.origin.startswith("start"))], marks), "",
+        ranking([*ranked[:SHOWN], *start], marks), "",
         "## Beside known cells", "",
         *wrap("The best of so many noisy scores is partly luck. So the best that were found are trained anew, larger and "
               "longer, with more draws, beside the cells of the literature: LSTM with a bias of 0 and of 1 in the "

@@ -48,7 +48,8 @@ def numbers_of(name: str, paths: dict[str, str], **given) -> dict:
 
 
 SMALL = {"adding": dict(T=12), "adding_1997": dict(T=30), "multiplication": dict(T=30), "noise_free_lag": dict(p=6),
-         "random_lag": dict(p=6), "long_lag": dict(q=5, p=4), "copying": dict(T=5), "memorization": dict(N=3, symbols=4), "embedded_reber": dict(strings=20),
+         "random_lag": dict(p=6), "long_lag": dict(q=5, p=4), "copying": dict(T=5), "embedded_reber": dict(strings=20),
+         "memorization": dict(N=3, symbols=4),
          "continual_reber": dict(symbols=200), "anbn": dict(n=3, farthest=5), "anbncn": dict(n=3, farthest=5),
          "sines": dict(T=40, count=2)}
 

@@ -148,14 +148,18 @@ def ranks(keys: list) -> list[int]:
 
 def signless(algebra: Algebra, roots: set[int], weights: set[str]) -> set[tuple[int, Monomial]]:
     """(sum, monomial) of the terms that alone read a weight, bare or as the matrix of a product, to the first power."""
-    atoms = [item for item in map(algebra.items.__getitem__, algebra.below(roots)) if isinstance(item, Atom)]
-    matrix = {item: algebra.name(item.parts[0]) if item.op == P.matmul.name else None for item in atoms}
-    apart = roots | {part for item in atoms for part in item.parts[matrix[item] is not None:]}
-    terms: dict[str, set[tuple[int, Monomial, int]]] = {}
+    matrices: dict[int, str | None] = {}  # of each atom, the weight that is the matrix of a product
+    apart, terms = set(roots), dict[str, set[tuple[int, Monomial, int]]]()
+    for at in algebra.below(roots):
+        item = algebra.items[at]
+        if isinstance(item, Atom):
+            matrices[at] = algebra.name(item.parts[0]) if item.op == P.matmul.name else None
+            apart.update(item.parts[matrices[at] is not None:])
     for at in apart:
-        for monomial, _ in algebra.items[at].terms:
+        item = algebra.items[at]
+        for monomial, _ in item.terms if isinstance(item, Sum) else ():
             for atom, exponent in monomial:
-                weight = algebra.name(atom) or matrix[algebra.items[atom]]
+                weight = algebra.name(atom) or matrices[atom]
                 if weight in weights:
                     terms.setdefault(weight, set()).add((at, monomial, exponent))
     return {(at, monomial) for found in terms.values() if len(found) == 1
