@@ -169,8 +169,8 @@ def written(values: dict[str, Node], system: System) -> str:
     uses = Counter(a for n in order for a in n.args if a.args and a.op is not P.neg)
     free = (name for name in (f"v{k}" for k in count(1)) if name not in {*system.names, *values})
     for n in order:
-        if uses[n] > 1:
-            names.setdefault(n, next(free))
+        if uses[n] > 1 and n not in names:
+            names[n] = next(free)
     shown: dict[Node, Node] = {}
     equations = []
     for n in order:
