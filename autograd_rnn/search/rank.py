@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from math import prod
 from pathlib import Path
@@ -89,10 +89,15 @@ def size_of(cell: Cell, x: int, weights: int) -> int:
     return next(sizes)
 
 
+@lru_cache(maxsize=1)
+def parsed(text: str) -> Cell:
+    """A cell, once for all of its tasks."""
+    return Cell(text)
+
+
 def runs(candidate: Candidate, heat: Heat) -> list[Run]:
     """A cell's runs on a task, one for each draw."""
-    cell = Cell(candidate.text)
-    size = size_of(cell, input_size(heat.task, **heat.values), heat.weights)
+    size = size_of(parsed(candidate.text), input_size(heat.task, **heat.values), heat.weights)
     made = []
     for draw in range(heat.draws):
         given = setting(draw)
