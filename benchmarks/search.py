@@ -180,8 +180,8 @@ def page() -> str:
         "## What was run", "", *wrap(what, 120), "", "```sh", *commands, "```", "",
         f"The {SHOWN} best of it, and the cells that it started from:", "",
         ranking([*ranked[:SHOWN], *start], marks), "",
-        "## Beside known cells", "", *wrap(beside, 120), "", *told(COMPARISON), *comparison(), *wrap(forgetting(), 120), "",
-        *described()])
+        "## Beside known cells", "", *wrap(beside, 120), "", *told(COMPARISON), *comparison(),
+        *wrap(forgetting(), 120), "", *described()])
 
 
 def forgetting() -> str:

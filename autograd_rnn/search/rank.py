@@ -167,10 +167,12 @@ def search(folder: str | Path, start: Mapping[str, str], cells: int, workers: in
     known = {c.name: c for c in kept(folder)}
     firsts = {form(cell.system): Candidate(form(cell.system), str(cell), f"start: {name}")
               for name, cell in ((name, valid(text, name)) for name, text in start.items())}
-    if not firsts or (known and {n for n, c in known.items() if c.origin.startswith("start: ")} != {*firsts}):
+    begun = {name for name, c in known.items() if c.origin.startswith("start: ")}
+    if not firsts or not begun <= {*firsts} or (begun < {*firsts} and len(known) > len(begun)):
         raise CellError(f"The search in `{folder}` began otherwise.", remedy="Give the same start, or another folder.")
-    for one in () if known else firsts.values():
-        keep(folder, known, one)
+    for one in firsts.values():
+        if one.name not in known:
+            keep(folder, known, one)
     waiting = [c for n, c in known.items() if n not in firsts]
     with bar_of(cells, 0, "cell") as bar:
         def judged_by(some: Iterable[Candidate], marks: Scores) -> None:
