@@ -240,7 +240,11 @@ def test_all_elementwise_operations_stand_between_vectors():
 INVALID = [
     ("h[t] = tanh(W @ x[t] + U @", "h[t] = tanh(W @ x[t] + U @"),
     ("h[t] = tanh(x[t] + U @ h[t-1])", "must have the state's size"),
-    ("h[t] = tanh(W @ x[t] + U @ h[t-1]) * y[t]", "does not read x[t] alone"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1]) * y[t]", "does not read x[t], a vector, alone"),
+    ("h[t] = tanh(w * x[t] + U @ h[t-1])\nx: input()\nw: (h)", "does not read x[t], a vector, alone"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t+1])", "no step `t` or before"),
+    ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nh[0] = h0", "no step `t` or before"),
+    (str(zoo["lstm_stacked"]), "no step `t` or before"),
     ("h[t] = tanh(W @ x[t] + b)", "does not depend on the first input"),
     ("h[t] = tanh(U @ h[t-1] + W @ x[t]) * 0", "does not depend on the first input"),
     ("h[t] = tanh(U @ h[t-1] + W @ x[t]) + b - b", "No gradient reaches `b`"),
