@@ -160,6 +160,16 @@ def test_variables_that_are_alike_are_set_apart_in_turn():
     assert form(crossed) == form(Cell(renamed(Cell(gates.format(*"ba")), RNG(0))).system)
 
 
+def test_the_least_form_does_not_depend_on_the_order_of_choice():
+    """Two states that follow each other, and four: no neighbour tells them apart, and they are not alike."""
+    follow = dict(zip("abcdef", "badefc"))
+    lines = [f"{one}[t] = tanh({other}[t-1])" for one, other in follow.items()]
+    cell = Cell("\n".join([*lines, "h[t] = a[t] * b[t] * c[t] * d[t] * e[t] * f[t] + W @ x[t]"]))
+    assert len({form(Cell(renamed(cell, RNG(seed))).system) for seed in range(12)}) == 1
+    longer = Cell(cell.text.replace("b[t] = tanh(a", "b[t] = tanh(c").replace("f[t] = tanh(c", "f[t] = tanh(a"))
+    assert form(longer.system) != form(cell.system)
+
+
 def test_a_sum_with_too_many_terms_is_refused():
     factors = " * ".join(f"(p{k} + h[t-1] + x[t])" for k in range(12))
     with pytest.raises(CellError, match=f"more than {algebra.WIDEST} terms"):
