@@ -98,8 +98,9 @@ the {list} best. Draws are from learning rates {rates}, clipping at {clips} and 
 {scales} over the root of the size; every cell meets the same ones. Adam, batches of 20. The size of each cell
 is the largest with which it has at most the weights told here.
 
-**What differs from the paper.** Cells there had up to 5 million weights, 20 draws a task, and the tasks were longer; the
-best were tried with further draws as the search went on. Here each cell is judged once, and the best anew, at the end.
+**What differs from the paper.** Cells there had up to 5 million weights and 20 draws a task, and the tasks were longer;
+the best were tried with further draws as the search went on. Here each cell is judged once, and the best anew, at the
+end.
 """
 
 
