@@ -40,7 +40,7 @@ from autograd_rnn.tasks.results import duration, number
 
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = ROOT / "benchmarks" / "search", ROOT / "docs" / "search.md"
-CELLS, START, SHOWN, COMPARED = 1200, ("lstm", "gru"), 20, 2
+CELLS, START, SHOWN, COMPARED = 1116, ("lstm", "gru"), 20, 3
 COMPARISON = (Heat("memorization", dict(N=5, symbols=8), 300, 6, 3000), Heat("adding", dict(T=40), 600, 6, 3000),
               Heat("arithmetic", dict(digits=2), 1500, 6, 3000))
 BIAS = "U_f @ h[t-1] + b_f"
