@@ -106,8 +106,8 @@ end.
 STOPPED = """It was to have 1,200 cells, was stopped by a kill after 1,116, and went on with the last of these. The
 commands give the same number.
 """
-FALLS_SHORT = """**What falls short.** The best that were found add better than every known cell, at longer lags
-too than those of the search; but on two digits, at the same number of weights, they are behind every known cell, though on one
+FALLS_SHORT = """**What falls short.** The best that were found add better than every known cell, at longer lags than
+the search's too; but on two digits, at the same number of weights, they are behind every known cell, though on one
 digit they were ahead. Nothing is simplified before it is printed, so that terms may stand there that cancel or could be
 joined.
 """
