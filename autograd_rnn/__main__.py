@@ -1,4 +1,4 @@
-"""The command line: `python -m autograd_rnn {demo,show,derive,grade,compare,check,train,bench} ...`.
+"""The command line: `python -m autograd_rnn {demo,show,derive,grade,compare,check,train,bench,search} ...`.
 
 A cell argument is a name of the zoo, a `.cell` file, or `-` for stdin. Results go to stdout, progress to stderr. What
 is wrong with a cell or its data is printed as text, and the exit status is 2.
@@ -23,6 +23,8 @@ from .init import generator
 from .learn.session import Settings, begin, characters, excerpt, merged, resume
 from .learn.text import python_topics, read_text
 from .printing.names import ADJOINTS
+from .search.rank import best, ranking
+from .search.rank import search as searched
 from .tasks import tasks
 from .tasks.bench import Run, completed, found
 from .tasks.results import failures, table
@@ -185,6 +187,15 @@ def bench(args) -> int:
     return 0
 
 
+def search(args) -> int:
+    start = {name: str(cell_of(name)) for name in args.start.split(",")}
+    cells, marks = searched(args.folder, start, args.cells, args.workers, args.seed)
+    found = best(cells, marks)
+    print(ranking(found[:args.shown], marks))
+    print(f"\n{found[0].text}")
+    return 0
+
+
 def demo(args) -> int:
     cell = cell_of(args.cell)
     settings = Settings(steps=args.steps, every=max(1, args.steps // 8))
@@ -247,6 +258,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--results", default="runs", metavar="FOLDER", help="where results are kept (default: runs)")
     sub.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all processors)")
     add_settings(sub, ("seed",), "the task's own")
+    sub = commands.add_parser(search.__name__, help="search for cells: mutate equations, rank them on tasks")
+    sub.set_defaults(run=search)
+    sub.description = ("Mutate the equations of cells, keep what is valid and new, and judge it on one task after the "
+                       "other. Prints the equations of each cell that passes all, and saves it in FOLDER/best; at the "
+                       "end, the best as a table. What was interrupted goes on.")
+    sub.add_argument("--start", default="lstm,gru", help="zoo names or .cell files, with commas between (default: "
+                                                         "%(default)s)")
+    sub.add_argument("--cells", type=int, default=1000, help="different cells in all (default: %(default)s)")
+    sub.add_argument("--folder", default="search", help="where all is kept (default: %(default)s)")
+    sub.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all processors)")
+    sub.add_argument("--seed", type=int, default=0, help="of the mutations (default: %(default)s)")
+    sub.add_argument("--shown", type=int, default=20, help="rows of the table (default: %(default)s)")
     return top
 
 

@@ -11,6 +11,7 @@ import plan
 import processes
 import pytest
 import results as kept
+import search
 import speed
 import speed_page
 import sympy
@@ -19,6 +20,9 @@ from work import Work, apart, data, floating
 
 from autograd_rnn import Cell
 from autograd_rnn.__main__ import parser, runs_of
+from autograd_rnn.search.canonical import form
+from autograd_rnn.search.rank import rank
+from autograd_rnn.search.valid import valid
 from autograd_rnn.tasks import tasks
 
 ROOT = Path(__file__).parents[1]
@@ -279,3 +283,23 @@ def test_every_result_on_file_is_of_a_row():
     for path in there:
         facts = json.loads(path.read_text(encoding="utf-8"))
         assert facts["task"] in tasks and (facts["error"] or np.isfinite(facts["test"]))
+
+
+# --- the search ---
+
+
+def test_the_page_of_the_search_is_made_from_its_files():
+    assert search.PAGE.read_text(encoding="utf-8") == search.page()
+
+
+def test_what_is_told_of_the_search_holds_together():
+    facts = json.loads((search.KEPT / "cells.json").read_text(encoding="utf-8"))
+    scores = {name: found for name, _, found in facts["cells"]}
+    assert len(scores) == len(facts["cells"]) == search.CELLS
+    ranked = search.kept(search.KEPT)
+    assert ranked and all(form(valid(one.text).system) == one.name for one in ranked)
+    ranks = [rank(scores[one.name], facts["marks"]) for one in ranked]
+    assert ranks == sorted(ranks, reverse=True)
+    planned = {run.file(search.KEPT) for one in search.compared() for heat in search.COMPARISON
+               for run in search.runs(one, heat)}
+    assert set(search.KEPT.glob("*-*.json")) == planned

@@ -49,6 +49,7 @@ def numbers_of(name: str, paths: dict[str, str], **given) -> dict:
 
 SMALL = {"adding": dict(T=12), "adding_1997": dict(T=30), "multiplication": dict(T=30), "noise_free_lag": dict(p=6),
          "random_lag": dict(p=6), "long_lag": dict(q=5, p=4), "copying": dict(T=5), "embedded_reber": dict(strings=20),
+         "memorization": dict(N=3, symbols=4),
          "continual_reber": dict(symbols=200), "anbn": dict(n=3, farthest=5), "anbncn": dict(n=3, farthest=5),
          "sines": dict(T=40, count=2)}
 
@@ -189,6 +190,50 @@ def test_copying():
     assert len(seen) == len(k) == 32 and (k[-10:] == seen[:10]).all() and (k[:-10] == 0).all()
     assert (seen[10:21] == 0).all() and (seen[21:] == 9).all() and set(seen[:10].ravel()) == set(range(1, 9))
     assert batch.targets == k.size
+
+
+def test_memorization():
+    batch = lags.memorization(RNG(0), COUNT, N=5, symbols=26)
+    seen, k, asked = batch.inputs["x"].argmax(axis=-1), batch.inputs["k"], batch.inputs["asked"]
+    assert len(seen) == 10 and (seen[5] == 26).all() and set(seen[:5].ravel()) == set(range(26))
+    assert (k[5:] == seen[:5]).all() and (seen[6:] == k[5:-1]).all() and (asked.sum(axis=0) == 5).all()
+    assert (asked[5:] == 1).all() and batch.targets == 5 * COUNT
+
+
+@pytest.mark.parametrize(("digits", "letters"), [(1, 0), (3, 0), (2, 3)])
+def test_arithmetic(digits, letters):
+    """What is spelled says what Python says; what is asked is all of the result, each once it was told."""
+    batch = arithmetic.spelled(RNG(0), COUNT, digits, letters)
+    x, k, asked = (batch.inputs[name] for name in ("x", "k", "asked"))
+    longest, added = 0, set()
+    for n in range(COUNT):
+        text = "".join(arithmetic.SYMBOLS[s] for s in x[:, n].argmax(axis=-1)[x[:, n].any(axis=-1)])
+        told = "".join(arithmetic.SYMBOLS[s] for s in k[asked[:, n] > 0, n])
+        question, _, before = text.partition("=")
+        plain = re.sub("[a-z]", "", question)
+        numbers = re.fullmatch(r"(\d+)[+-](\d+)", plain)
+        assert told == f"{eval(plain)}." and before == told[:-1]
+        assert asked[:, n].argmax() == len(question) and all(len(part) <= digits for part in numbers.groups())
+        assert re.fullmatch(rf"(.[a-z]{{0,{letters}}})+", question)
+        longest, added = max(longest, *map(len, numbers.groups())), added | {len(question) - len(plain)}
+    assert longest == digits and (max(added) > 0) == (letters > 0)
+    assert batch.targets == asked.sum() and x.shape[-1] == arithmetic.outputs(letters)
+    widest = (2 * digits + 1) * (letters + 1) + 1 + digits + 2
+    assert len(x) == widest - 1
+
+
+@pytest.mark.parametrize(("name", "guess"), [("memorization", "0"), ("arithmetic", arithmetic.END)])
+def test_the_share_told_wrong_is_of_what_is_asked(name, guess):
+    batch = tasks[name].data(batch=20, length=0, seed=0, **tasks[name].numbers).train(0)
+    k, asked = batch.inputs["k"], batch.inputs["asked"]
+    right = np.eye(64)[k]
+    assert (lags.wrongly_told({"y": right}, batch) == 0).all()
+    assert (lags.wrongly_told({"y": np.where(asked[..., None] > 0, right, -right)}, batch) == 0).all()
+    assert (lags.wrongly_told({"y": np.where(asked[..., None] > 0, -right, right)}, batch) == 1).all()
+    many = tasks[name].data(batch=5000, length=0, seed=1, **tasks[name].numbers).train(0)
+    always = np.broadcast_to(np.eye(64)[arithmetic.SYMBOLS.index(guess)], (*many.inputs["k"].shape, 64))
+    (formula,) = tasks[name].baselines.values()
+    assert lags.wrongly_told({"y": always}, many).mean() == pytest.approx(formula(**tasks[name].numbers), rel=0.02)
 
 
 def automaton(string: str) -> bool:

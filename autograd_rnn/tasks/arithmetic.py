@@ -1,11 +1,12 @@
-"""Adding and multiplying two marked numbers of a long sequence: the original definitions, and the modern one."""
+"""Adding and multiplying two marked numbers of a long sequence; sums and differences spelled as characters."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..learn.data import Batch
-from .task import Task, fresh, off_by
+from .lags import AFTERWARDS, wrongly_told
+from .task import Task, fresh, off_by, one_hot
 
 PAPER = "Hochreiter, Schmidhuber, Long short-term memory, Neural Computation 9(8), 1997"
 MODERN = "Le, Jaitly, Hinton, arXiv:1504.00941, 2015, section 4.1; Arjovsky, Shah, Bengio, arXiv:1511.06464, 2016"
@@ -62,6 +63,54 @@ def multiplication(rng: np.random.Generator, count: int, T: int) -> Batch:
     return Batch({"x": x, "goal": (first * second)[:, None]}, count, lengths=lengths)
 
 
+DIGITS, END = "0123456789", "."
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SYMBOLS = DIGITS + "+-=" + END + LETTERS
+
+
+def problems(rng: np.random.Generator, count: int, digits: int, letters: int) -> list[tuple[str, str]]:
+    """(problem, result): numbers of 1 to `digits` digits, with up to `letters` letters after each character.
+
+    >>> problems(np.random.default_rng(0), 2, 3, 0), problems(np.random.default_rng(3), 1, 2, 1)
+    ([('377+16=', '393.'), ('13-0=', '13.')], [('2c6i+l2=', '28.')])
+    """
+    sizes = rng.integers(1, digits + 1, (2, count))
+    numbers = rng.integers(np.where(sizes == 1, 0, 10 ** (sizes - 1)), 10 ** sizes).T.tolist()
+    minus = rng.integers(0, 2, count).tolist()
+    questions = [f"{a}{'+-'[sign]}{b}" for (a, b), sign in zip(numbers, minus)]
+    if letters:
+        between = iter(rng.integers(0, letters + 1, sum(map(len, questions))).tolist())
+        questions = ["".join(c + "".join(rng.choice(list(LETTERS), next(between))) for c in q) for q in questions]
+    return [(f"{q}=", f"{a - b if sign else a + b}{END}") for q, (a, b), sign in zip(questions, numbers, minus)]
+
+
+def spelled(rng: np.random.Generator, count: int, digits: int, letters: int) -> Batch:
+    """Problems and their results, character by character: each of a result is to be told from all before it.
+
+    All have the length of the longest that there may be; what follows the end is nothing, and is not asked.
+    """
+    symbols = np.full(((2 * digits + 1) * (letters + 1) + digits + 3, count), -1)
+    asked = np.zeros((len(symbols) - 1, count))
+    for n, (question, answer) in enumerate(problems(rng, count, digits, letters)):
+        told = len(question) + len(answer)
+        symbols[:told, n] = [SYMBOLS.index(c) for c in question + answer]
+        asked[len(question) - 1:told - 1, n] = 1
+    seen = np.where(symbols[1:] >= 0, symbols[:-1], -1)  # not the end: nothing follows it
+    return Batch({"x": one_hot(seen, outputs(letters)), "k": np.maximum(symbols[1:], 0), "asked": asked},
+                 int(asked.sum()))
+
+
+def outputs(letters: int) -> int:
+    """How many symbols there are."""
+    return len(SYMBOLS) if letters else len(SYMBOLS) - len(LETTERS)
+
+
+def always_the_end(digits: int, letters: int) -> float:
+    """The share told wrong where each character is taken for the last, by 10,000 problems."""
+    drawn = problems(np.random.default_rng(0), 10_000, digits, 0)
+    return 1 - float(np.mean([1 / len(answer) for _, answer in drawn]))
+
+
 LONG = ("Each step has a number and a mark. The mark is 1 at two steps: among the first 10, and among the first "
         "T/2 - 1; it is -1 at the first and the last step, where no 1 stands, and 0 elsewhere. Lengths are drawn from "
         "T to 1.1 T. ")
@@ -79,6 +128,22 @@ TASKS = {
             "TCN, T = 600 (the same)": "5.8e-5",
         },
         settings=dict(size=32, batch=32, steps=10_000, every=100, lr=5e-3, schedule="constant"),
+    ),
+    "arithmetic": Task(
+        source="Jozefowicz, Zaremba, Sutskever, An empirical exploration of recurrent network architectures, ICML "
+               "2015, section 3.3",
+        definition="Two numbers of 1 to `digits` digits with + or - between them and = after them, spelled as "
+                   "characters, with 0 to `letters` letters after each; then the sum or difference, ended by a full "
+                   "stop. Each character of the result is to be told, those before it being shown. The mean over "
+                   "problems of the share told wrong (in the paper: 8 digits, with letters).",
+        text=AFTERWARDS, data=fresh(spelled, lambda digits, letters: outputs(letters), 500, 1000),
+        measure="share wrong", numbers=dict(digits=2, letters=0), wrong=wrongly_told,
+        baselines={"always the full stop": always_the_end},
+        published={f"{who}, 8 digits and letters, at most 5,000,000 weights (table 1, from memory; of all characters)":
+                   f"{wrong} wrong" for who, wrong in (
+                       ("RNN", 0.705), ("LSTM", 0.108), ("LSTM, forget bias 1", 0.098), ("GRU", 0.104),
+                       ("MUT1", 0.079), ("MUT2", 0.103), ("MUT3", 0.093))},
+        settings=dict(size=128, batch=20, steps=20_000, every=500, lr=5e-3),
     ),
     "adding_1997": Task(
         source=PAPER + ", experiment 4",

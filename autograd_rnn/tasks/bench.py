@@ -15,10 +15,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..cell import Cell
+from ..compile.program import Program
 from ..errors import CellError
 from ..init import Rule, biases, uniform
 from ..learn.session import OPTIMISERS, SCHEDULES, Settings, bar_of
@@ -77,17 +79,34 @@ class Run:
         numbers = tasks.named(self.task).numbers
         return {**numbers, **{n: v for n, v in self.values.items() if n in numbers}}
 
+    @property
+    def made_of(self) -> tuple[str, str, str | None, int, float]:
+        """What its model is made of."""
+        return self.task, self.cell, self.text, self.settings.layers, self.settings.dropout
+
     def begin(self) -> tuple[Task, Cell, Data, dict[str, np.ndarray]]:
         """(task, model, data, first parameters): values go where their names belong."""
         task, s, numbers = tasks.named(self.task), self.settings, self.numbers
-        cell = zoo.named(self.cell) if self.text is None else Cell(self.text, self.cell)
-        model = task.model(cell, s.layers, s.dropout)
+        model = model_of(self.made_of)
         data = task.data(batch=s.batch, length=s.length, seed=s.seed, **numbers)
         weights = set(model.parameters) - biases(model.system) if "default" in self.values else ()
         rules: dict[str, Rule] = {n: uniform(self.values["default"]) for n in weights}
         rules.update({n: _filled(v) for n, v in self.values.items() if n in model.parameters})
         sizes = {n: v for n, v in self.values.items() if n not in (*numbers, *rules, "default")}
         return task, model, data, first(model.initialised(**rules), data, sizes, s)
+
+
+@lru_cache(maxsize=1)
+def model_of(made_of: tuple[str, str, str | None, int, float]) -> Cell:
+    """A run's model; runs one after another that differ in their numbers alone share it."""
+    task, name, text, layers, dropout = made_of
+    return tasks.named(task).model(zoo.named(name) if text is None else Cell(text, name), layers, dropout)
+
+
+@lru_cache(maxsize=1)
+def program_of(made_of: tuple[str, str, str | None, int, float], backend: str) -> Program:
+    """A run's model as a program of one thread, shared likewise."""
+    return model_of(made_of).compile(threads=1, backend=backend)
 
 
 def _filled(value) -> Rule:
@@ -113,11 +132,12 @@ def first(model: Cell, data: Data, sizes: Mapping[str, int], settings: Settings)
     return model.init(seed=settings.seed, dtype=np.dtype(settings.dtype), **{**rest, **known, **sizes})
 
 
-def carry_out(run: Run, folder: str | Path) -> dict[str, Any]:
+def carry_out(run: Run, folder: str | Path, backend: str = "auto") -> dict[str, Any]:
     """Train, test, write the result's file, and return what is in it. That training failed is a result too."""
     task, model, data, params = run.begin()
     s, path, point = run.settings, run.file(folder), Point(params, seed=run.settings.seed)
-    checkpoint, program, began, before = path.with_suffix(".npz"), model.compile(threads=1), time.monotonic(), 0.0
+    checkpoint, program = path.with_suffix(".npz"), program_of(run.made_of, backend)
+    began, before = time.monotonic(), 0.0
     if checkpoint.exists():
         _, point, about = load_point(checkpoint)
         before = about["seconds"]
@@ -168,19 +188,26 @@ def found(runs: Iterable[Run], folder: str | Path) -> list[dict[str, Any]]:
 
 
 def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> Iterator[dict[str, Any]]:
-    """The results of what is missing, as they come, by processes of one thread each.
-
-    No more is begun than there are workers, so that an interruption has nothing to call back: what is done is in its
-    file, what was under way in its checkpoint.
+    """The results of what is missing, as they come; what is done is in its file, what was under way in its checkpoint.
     """
-    waiting = iter(missing(runs, folder))
+    return side_by_side(carry_out, ((run, folder) for run in missing(runs, folder)), workers)
+
+
+def side_by_side(work: Callable[..., Any], jobs: Iterator[tuple], workers: int) -> Iterator[Any]:
+    """What `work(*job)` returns for each job, as it comes, by processes of one thread each.
+
+    No more is begun than there are workers, so that an interruption has nothing to call back, and a job may be made
+    from what came before.
+    """
+    if workers < 1:
+        raise CellError(f"There are {workers} workers.", remedy="Give a whole number from 1.")
     with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-        pending = {pool.submit(carry_out, run, folder) for run in islice(waiting, workers)}
+        pending = {pool.submit(work, *job) for job in islice(jobs, workers)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            pending |= {pool.submit(carry_out, run, folder) for run in islice(waiting, len(done))}
             for future in done:
                 yield future.result()
+            pending |= {pool.submit(work, *job) for job in islice(jobs, len(done))}
 
 
 def end_with_parent() -> None:
@@ -194,8 +221,6 @@ def end_with_parent() -> None:
 
 def completed(runs: Sequence[Run], folder: str | Path, workers: int = 1) -> None:
     """All of them done; the progress goes to stderr, as a bar on a terminal, else as a line for each run."""
-    if workers < 1:
-        raise CellError(f"There are {workers} workers.", remedy="Give a whole number from 1.")
     todo = len(missing(runs, folder))
     with bar_of(len(runs), len(runs) - todo, "run") as bar:
         for result in carry_out_all(runs, folder, workers):

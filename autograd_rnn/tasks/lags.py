@@ -25,6 +25,13 @@ y[t] = V @ h[t] + c
 L = sum_t(cross_entropy(y[t], k[t]))
 """
 
+AFTERWARDS = """
+h[t] = cell(x=x[t])
+y[t] = V @ h[t] + c
+L = sum_t(where(asked[t], cross_entropy(y[t], k[t]), 0))
+asked: input()
+"""
+
 
 def following(symbols: np.ndarray, count: int) -> Batch:
     """Sequences (T+1, batch) of symbols: each is to be predicted from those before it."""
@@ -84,6 +91,21 @@ def copying(rng: np.random.Generator, count: int, T: int) -> Batch:
     first = rng.integers(1, 9, (10, count))
     seen = np.vstack([first, np.zeros((T - 1, count), int), np.full((11, count), 9)])
     return Batch({"x": one_hot(seen, 10), "k": np.vstack([np.zeros((T + 10, count), int), first])}, seen.size)
+
+
+def memorization(rng: np.random.Generator, count: int, N: int, symbols: int) -> Batch:
+    """N symbols, a marker, and N - 1 of them again: from the marker on, each next one is to be told."""
+    first = rng.integers(0, symbols, (N, count))
+    seen = np.vstack([first, np.full((1, count), symbols), first[:-1]])
+    asked = np.broadcast_to(np.arange(2 * N)[:, None] >= N, seen.shape)
+    return Batch({"x": one_hot(seen, symbols + 1), "k": np.vstack([np.zeros_like(first), first]),
+                  "asked": asked.astype(float)}, N * count)
+
+
+def wrongly_told(trace, batch: Batch) -> np.ndarray:
+    """The share of an example's symbols that are told wrong, of those that are asked for."""
+    asked = batch.inputs["asked"]
+    return (asked * (trace["y"].argmax(axis=-1) != batch.inputs["k"])).sum(axis=0) / asked.sum(axis=0)
 
 
 def every_step_off_by(margin: float):
@@ -186,6 +208,18 @@ TASKS = {
         "LSTM, 156 weights, rate 0.5 (table 9, 20 trials)": "31,390 sequences; 1 of 2,560 wrong"}),
     "temporal_order_3": order(((10, 20), (33, 43), (66, 76)), "6b", {
         "LSTM, 308 weights, rate 0.1 (table 9, 10 trials)": "571,100 sequences; 2 of 2,560 wrong"}),
+    "memorization": Task(
+        source="Jozefowicz, Zaremba, Sutskever, An empirical exploration of recurrent network architectures, ICML "
+               "2015, section 3.2, where a cell that fails it is tried no further",
+        definition="N symbols, drawn with repetition, are shown one after another, then a marker; they are to be told "
+                   "again in the same order, each once the one before was shown. The share of symbols that are told "
+                   "wrong (in the paper: 5 symbols of 26).",
+        text=AFTERWARDS, data=fresh(memorization, lambda N, symbols: symbols, 500, 500), measure="share wrong",
+        numbers=dict(N=5, symbols=26), wrong=wrongly_told,
+        baselines={"one of the symbols": lambda N, symbols: 1 - 1 / symbols},
+        published={"what a cell must reach to be tried further (the same, from memory)": "0.05"},
+        settings=dict(size=64, batch=20, steps=2000, every=100, lr=5e-3, schedule="constant"),
+    ),
     "copying": Task(
         source="Arjovsky, Shah, Bengio, Unitary evolution recurrent neural networks, arXiv:1511.06464, 2016, section "
                "4.1; inputs as in Bai, Kolter, Koltun, arXiv:1803.01271, 2018",
