@@ -19,7 +19,7 @@ from autograd_rnn.__main__ import main
 from autograd_rnn.learn import advance
 from autograd_rnn.learn.session import Settings
 from autograd_rnn.tasks import arithmetic, files, grammars, lags, series, tasks
-from autograd_rnn.tasks.bench import Run, carry_out, carry_out_all, first, found, missing
+from autograd_rnn.tasks.bench import Run, carry_out, carry_out_all, digest_of, first, found, missing
 from autograd_rnn.tasks.results import failures, groups, table
 
 ROOT = Path(__file__).parents[1]
@@ -365,6 +365,14 @@ def test_a_run_is_done_once(tmp_path):
                                    dict(text="h[t] = tanh(W @ x[t])"), dict(seeds=(1,)), dict(task="copying")])
 def test_what_changes_an_outcome_changes_the_file(other):
     assert tiny(**other)[0].file(".") != tiny()[0].file(".")
+
+
+@pytest.mark.parametrize("other", [dict(definition="Another."), dict(text=arithmetic.LOGISTIC), dict(goal=0.5)])
+def test_another_task_by_the_same_name_is_another_task(other):
+    task, facts, text = tasks["adding"], tiny()[0].facts, zoo["rnn"].text
+    assert digest_of(facts, task, text) == digest_of(facts, replace(task, source="", recalled="All."), text)
+    assert digest_of(facts, replace(task, **other), text) != digest_of(facts, task, text)
+    assert digest_of(facts, task, zoo["rnn_relu"].text) != digest_of(facts, task, text)
 
 
 def test_a_run_gives_the_same_again_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
