@@ -141,7 +141,7 @@ TASKS = {
         source=PAPER + ", experiment 2a",
         definition="(y, a1, ..., a(p-1), y) or (x, a1, ..., a(p-1), x), either with probability 1/2, local coding of "
                    "p + 1 symbols; each is to be predicted from those before. Inputs and outputs are joined directly "
-                   "too: so the paper's count of weights comes out. Training ends when no output is 0.25 or more off "
+                   "too, as in the paper. Training ends when no output is 0.25 or more off "
                    "at any step (in the paper: of 10,000 sequences; there are two).",
         text=NEXT, data=fresh(noise_free, lambda p: p + 1, judged=20, test=20), measure="share wrong",
         numbers=dict(p=100), wrong=every_step_off_by(0.25), goal=0.0,
