@@ -168,8 +168,9 @@ NOTES = {  # what falls short, and what was tried
                       "weights come out: one cell with an input gate alone, g logistic, h the identity, no biases, "
                       "outputs that see inputs and cell; it is added when the direct weights have learnt (after 1,000 "
                       "or 4,000 sequences). By a step after each sequence at rates of 0.1 and 0.5 (0.5 is the "
-                      "paper's 1: its error is halved), with input weights as they are and 2, 4 and 5 lower, in eight "
-                      "runs of 6,000 to 20,000 sequences, and by a step after each symbol, in four of 4,000: no better.",
+                      "paper's 1: its error is halved), with gate weights as they are and 2, 4 and 5 lower, in eight "
+                      "runs of 6,000 to 20,000 sequences, and by a step after each symbol, in four of 4,000: no "
+                      "better.",
     "embedded_reber": "Small LSTMs were less sure: 8 cells of `lstm` and `lstm_without_f`, one string at a time by "
                       "Adam at 0.01, learnt all but the long dependence in 20,000 strings (one seed each), "
                       "`lstm_1997_whole` in two of four seeds within 30,000.",
@@ -178,6 +179,8 @@ NOTES = {  # what falls short, and what was tried
     "series": "On the airline's passengers this falls short: what is tested lies above all that was learnt from, and a "
               "read-out of squashed states does not follow. Cells whose output is not squashed (`lstm_noaf`) follow "
               "farther, `rnn_residual` as far in one of two runs.",
+    "adding": "Greff's variants at T = 50, five seeds each, by their median: CIFG; NIAF and NP; the peephole LSTM itself, "
+              "NFG, NOG and NOAF; FGR; NIG.",
     "adding_1997": "Input gates that start half open (`lstm`, forget bias 1 or 5) stay at the trivial predictor.",
     "continual_reber": "16 cells with gates that start half open find the dependence on the second symbol in few "
                        "seeds; 32 cells whose input gates start nearly shut find it in all, if they can forget.",
