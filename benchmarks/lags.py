@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 
@@ -21,6 +22,11 @@ from autograd_rnn.tasks.bench import Run
 FILE = Path(__file__).with_suffix(".json")
 T, STEPS, SEEDS = 200, 2000, 3
 LAGS = (0, 1, 10, 25, 50, 100, 150, 199)
+ABOUT = (
+    f"How far back the gradient reaches: |dL/dh[T - lag]| over |dL/dh[T]| at T = {T}, by the adjoint recurrence "
+    f"(`python benchmarks/lags.py`), mean over 500 sequences, median of {SEEDS} seeds; `trained`: when the task was "
+    f"solved, or after {STEPS:,} steps. LSTM and GRU start with a gradient that is gone soon too, and learn to keep it; "
+    "the RNN does not.")
 CELLS, BEFORE, AFTER = ("rnn", "lstm", "gru"), "fresh", "trained"
 
 
@@ -52,9 +58,10 @@ def measured(cell: str, seed: int) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def table() -> Iterator[str]:
+def told() -> Iterator[str]:
     """What is on file as Markdown: medians over the seeds."""
     kept = json.loads(FILE.read_text(encoding="utf-8"))
+    yield from (*wrap(ABOUT, 120), "")
     yield from ("| | " + " | ".join(map(str, LAGS)) + " |", "|---" + "|---:" * len(LAGS) + "|")
     for cell, seeds in kept.items():
         for state, when in product(seeds[0], (BEFORE, AFTER)):
