@@ -25,8 +25,8 @@ LAGS = (0, 1, 10, 25, 50, 100, 150, 199)
 ABOUT = (
     f"How far back the gradient reaches: |dL/dh[T - lag]| over |dL/dh[T]| at T = {T}, by the adjoint recurrence "
     f"(`python benchmarks/lags.py`), mean over 500 sequences, median of {SEEDS} seeds; `trained`: when the task was "
-    f"solved, or after {STEPS:,} steps. LSTM and GRU start with a gradient that is gone soon too, and learn to keep it; "
-    "the RNN does not.")
+    f"solved, or after {STEPS:,} steps. LSTM and GRU start with a gradient that is gone soon too, and learn to keep "
+    "it; the RNN does not.")
 CELLS, BEFORE, AFTER = ("rnn", "lstm", "gru"), "fresh", "trained"
 
 

@@ -121,8 +121,8 @@ VARIANTS = ("lstm_peephole", "lstm_nig", "lstm_nfg", "lstm_nog", "lstm_niaf", "l
 PLAN: list[Row | Grid] = [
     row("adding_1997", "lstm_1997_whole", 10, {"h1_b_i": -3}, lr=0.02, schedule="cosine", steps=3700),
     row("adding_1997", "gru", 10, {"h1_b_z": -3}, size=16, batch=8, lr=0.01, schedule="cosine", steps=9250),
-    row("adding_1997", "lstm_1997_blocks", 3, {"h1_i": 2, "h1_b_i": [-3, -6], "default": 0.1}, size=4, batch=1,
-        optimiser="sgd_plain", lr=0.25, schedule="constant", clip=0.0, steps=300_000, every=2000),
+    row("adding_1997", "lstm_1997_blocks", 1, {"h1_i": 2, "h1_b_i": [-3, -6], "default": 0.1}, size=4, batch=1,
+        optimiser="sgd_plain", lr=0.25, schedule="constant", clip=0.0, steps=120_000, every=2000),
     row("temporal_order", "gru", 10, {"h1_b_z": -3}),
     row("temporal_order", "lstm_without_f", 10, {"h1_b_i": -2}, lr=0.02),
     row("embedded_reber", "gru", 35, {"h1_b_z": -2}, size=64, batch=2, every=50, steps=10_000),
