@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import handwritten
+import lags
 import numpy as np
 import plan
 import processes
@@ -263,21 +264,42 @@ def test_the_page_is_that_of_the_results():
 # --- results ---
 
 
-@pytest.mark.parametrize("row", kept.PLAN, ids=lambda row: row.command.split("bench ")[1])
+@pytest.mark.parametrize("row", kept.planned(), ids=lambda row: row.command.split("bench ")[1])
 def test_a_command_of_the_page_makes_the_runs_of_its_row(row):
     printed = runs_of(parser().parse_args(row.command.split()[3:]))
     assert [run.file("") for run in printed] == [run.file("") for run in row.runs]
     assert [run.facts for run in printed] == [run.facts for run in row.runs]
 
 
+def test_norms_by_lag_are_those_of_a_power():
+    """h decays by w in each step, and the gradient with it; c takes what h passes on."""
+    cell = Cell("c[t] = v * c[t-1] + x[t]\nh[t] = w * h[t-1] + c[t]\nL = h[T]\nx: input()\nv: ()\nw: ()")
+    found = lags.norms(cell, {"v": np.array(0.25), "w": np.array(0.5)}, {"x": np.ones((5, 2))})
+    assert found["h"].tolist() == [0.5**lag for lag in range(5)]
+    assert found["c"].tolist() == [sum(0.5**k * 0.25**(lag - k) for k in range(lag + 1)) for lag in range(5)]
+
+
+def test_a_grid_chooses_by_validation_and_not_by_test(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "RESULTS", tmp_path)
+    tried = kept.grid({"lr": (0.1, 0.2, 0.3), "T": (None, 20)}, "adding", "rnn", 2, size=3)
+    assert [(one.values, one.settings["lr"]) for one in tried.rows[:3]] == [({}, 0.1), ({"T": 20}, 0.1), ({}, 0.2)]
+    losses = [(0.5, 0.1), (0.4, 0.2), (0.3, 0.9), (0.6, 0.0), (0.7, 0.1), (0.8, 0.1)]
+    for one, (valid, test) in zip(tried.trials, losses):
+        assert tried.choice is None, "not all were tried"
+        (run,) = one.runs
+        run.file(tmp_path).write_text(json.dumps({"valid": valid, "test": test}))
+    assert tried.choice == tried.rows[2] and len(tried.choice.runs) == 2
+    assert "among 6" in tried.told and "0.300" in tried.told and "0.800" in tried.told
+
+
 def test_the_page_of_results_is_made_from_their_files():
-    if not all(row.able for row in kept.PLAN):
+    if not all(row.able for row in kept.planned()):
         pytest.skip("the data of the world is not there, from which baselines are computed")
     assert kept.PAGE.read_text(encoding="utf-8") == kept.page()
 
 
 def test_every_result_on_file_is_of_a_row():
-    planned = {run.file(kept.RESULTS) for row in kept.PLAN for run in row.runs}
+    planned = {run.file(kept.RESULTS) for row in kept.planned() for run in row.runs}
     there = set(kept.RESULTS.glob("*.json"))
     assert there <= planned
     for path in there:

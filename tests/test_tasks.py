@@ -19,7 +19,7 @@ from autograd_rnn.__main__ import main
 from autograd_rnn.learn import advance
 from autograd_rnn.learn.session import Settings
 from autograd_rnn.tasks import arithmetic, files, grammars, lags, series, tasks
-from autograd_rnn.tasks.bench import Run, carry_out, carry_out_all, first, found, missing
+from autograd_rnn.tasks.bench import Run, carry_out, carry_out_all, digest_of, first, found, missing
 from autograd_rnn.tasks.results import failures, groups, table
 
 ROOT = Path(__file__).parents[1]
@@ -133,8 +133,8 @@ def test_marked_pairs(draw, low, combine, neutral, T):
         assert T <= length <= T * 11 // 10 and (high < T // 2 - 1 if low_ < 10 <= high else high < max(10, T // 2 - 1))
         assert x[-1, 1] == -1 and x[0, 1] == (1 if low_ == 0 else -1) and not others.any()
         at_first += low_ == 0
-        values = [neutral if k == 0 else x[k, 0] for k in marks]
-        assert np.isclose(batch.inputs["goal"][n, 0], combine(*values)) and x[:, 0].min() >= low
+        assert np.isclose(batch.inputs["goal"][n, 0], combine(*x[marks, 0])) and x[:, 0].min() >= low
+        assert (x[0, 0] == neutral) == (low_ == 0)
     assert at_first, "the rare case was drawn"
 
 
@@ -163,12 +163,12 @@ def test_two_sequences(name):
     x, goal = batch.inputs["x"][..., 0], batch.inputs["goal"][:, 0]
     sign = np.sign(x[:3].mean(axis=0))
     assert x[3:].var() == pytest.approx(0.2, rel=0.05)
-    noise = (x[:3] - np.sign(goal - 0.5)).var() if name != "two_sequences_noisy_targets" else (x[:3] - sign).var()
+    noise = (x[:3] - sign).var()
     assert noise == (pytest.approx(0.2, rel=0.1) if name == "two_sequences_noisy" else 0)
     if name == "two_sequences_noisy_targets":
-        assert (goal - 0.5 - 0.3 * sign).var() == pytest.approx(0.1, rel=0.1)
+        assert (goal - 0.5 + 0.3 * sign).var() == pytest.approx(0.1, rel=0.1)
     else:
-        assert set(goal) == {0.0, 1.0}
+        assert set(goal) == {0.0, 1.0} and (name != "two_sequences" or (goal == (x[0] > 0)).all())
 
 
 @pytest.mark.parametrize("name, windows", [("temporal_order", [(10, 20), (50, 60)]),
@@ -413,6 +413,14 @@ def test_a_run_is_done_once(tmp_path):
                                    dict(text="h[t] = tanh(W @ x[t])"), dict(seeds=(1,)), dict(task="copying")])
 def test_what_changes_an_outcome_changes_the_file(other):
     assert tiny(**other)[0].file(".") != tiny()[0].file(".")
+
+
+@pytest.mark.parametrize("other", [dict(definition="Another."), dict(text=arithmetic.LOGISTIC), dict(goal=0.5)])
+def test_another_task_by_the_same_name_is_another_task(other):
+    task, facts, text = tasks["adding"], tiny()[0].facts, zoo["rnn"].text
+    assert digest_of(facts, task, text) == digest_of(facts, replace(task, source="", recalled="All."), text)
+    assert digest_of(facts, replace(task, **other), text) != digest_of(facts, task, text)
+    assert digest_of(facts, task, zoo["rnn_relu"].text) != digest_of(facts, task, text)
 
 
 def test_a_run_gives_the_same_again_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
     Run -> file;   Runs, folder, workers -> the results of those that are missing, as they come
 
-What changes an outcome is in the file's name, as a digest: a run whose file is there is not done again. A run that was
-interrupted goes on from its checkpoint.
+What changes an outcome is in the file's name, as a digest, the task's definition and the cell's equations too: a run
+whose file is there is not done again. A run that was interrupted goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the outcome depends on; of a file, its name."""
+        """What is told of a run; of a file, its name."""
         values = {name: Path(v).name if name == "path" else v for name, v in self.values.items()}
         return {"task": self.task, "cell": self.cell, "text": self.text, "values": values,
                 "settings": asdict(self.settings)}
 
     def file(self, folder: str | Path) -> Path:
         """Where its result is kept."""
-        others = {**self.facts, "settings": asdict(replace(self.settings, seed=0))}
-        digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:8]
+        text = zoo.named(self.cell).text if self.text is None else self.text
+        digest = digest_of(replace(self, settings=replace(self.settings, seed=0)).facts, tasks.named(self.task), text)
         return Path(folder) / f"{self.task}-{self.cell}-{digest}-{self.settings.seed}.json"
 
     @property
@@ -94,6 +94,12 @@ class Run:
         rules.update({n: _filled(v) for n, v in self.values.items() if n in model.parameters})
         sizes = {n: v for n, v in self.values.items() if n not in (*numbers, *rules, "default")}
         return task, model, data, first(model.initialised(**rules), data, sizes, s)
+
+
+def digest_of(facts: Mapping[str, Any], task: Task, equations: str) -> str:
+    """Of all that an outcome depends on but the seed: another task by the same name is another task."""
+    said = {**facts, "task": [facts["task"], task.definition, task.text, task.goal], "text": equations}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @lru_cache(maxsize=1)

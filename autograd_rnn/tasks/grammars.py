@@ -180,7 +180,8 @@ def counter(letters: str, published: dict[str, str]) -> Task:
                    "`farthest`, so that its share of wrong strings says how far the counting reaches.",
         text=ENTROPY, data=counting(letters), measure="share wrong", numbers=dict(n=10, farthest=100),
         wrong=set_wrong, goal=0.0, published=published,
-        settings=dict(size=4, batch=10, steps=20_000, every=50, lr=1e-2, schedule="constant"))
+        settings=dict(size=4, batch=10, steps=20_000, every=50, lr=1e-2, schedule="constant"),
+        recalled="the paper's definition; the figures are a re-run's, whose code was read.")
 
 
 RERUN = "cybertronai/schmidhuber-problems, NumPy"

@@ -70,7 +70,7 @@ def ours(task: Task, group: list[Result]) -> tuple[str, str, str, str]:
     if len(good) < len(group) and any(r["error"] for r in group):
         said.append(f"{sum(r['error'] is not None for r in group)} diverged")
     if task.goal is None:
-        said.append(f"{len(group)} seeds")
+        said.append(f"{len(group)} seed{'s' * (len(group) > 1)}")
     return f"**{one['cell']}**, {one['weights']:,} weights", "; ".join(said), settings(one), duration(
         median(r["seconds"] for r in group))
 

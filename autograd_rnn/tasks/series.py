@@ -87,6 +87,7 @@ TASKS = {
         published={"Clockwork (cybertronai/schmidhuber-problems, NumPy, 2,497 weights, 5 seeds)": "0.1125",
                    "RNN (the same)": "0.2454"},
         settings=dict(size=40, batch=1, steps=2000, every=50, lr=5e-3),
+        recalled="what the paper's waveforms are.",
     ),
     "series": Task(
         source="one step ahead on a series of your own, like those of the Time Series Data Library",

@@ -53,7 +53,8 @@ class Task:
     wrong: of a trace and its batch, a number
     for each example (0, right; 1, wrong), where not the loss is measured. goal: what is to be reached while training.
     baselines: by name, what a trivial predictor reaches, as a function of the numbers. published: who reached what,
-    and where it is printed. settings: those of learn.session that differ from its defaults.
+    and where it is printed. settings: those of learn.session that differ from its defaults. recalled: what of the
+    definition and of what is published comes from memory, unchecked against the source's own text.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Task:
     baselines: dict[str, Callable[..., float]] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    recalled: str = ""
 
     def model(self, cell: Cell, layers: int = 1, dropout: float = 0.0) -> Cell:
         """The cell between the task's inputs and its loss; a cell that has a loss is a model itself."""

@@ -51,11 +51,11 @@ CELLS = {
         citation="Chang, Chen, Haber, Chi, AntisymmetricRNN: a dynamical system view on recurrent neural networks, "
                  "ICLR 2019, arXiv:1902.09689",
         notes="U - U.T has imaginary eigenvalues: the linear flow neither grows nor decays. Step and diffusion are the "
-              "user's: substitute(epsilon=0.05, gamma=0.1).",
+              "user's: substitute(epsilon=0.05, gamma=0.1). From memory of the paper.",
     ),
     "antisymmetric_gated": dict(
         text=GATED,
         citation="Chang, Chen, Haber, Chi, arXiv:1902.09689, 2019, the gated form",
-        notes="The gate and the candidate share the antisymmetric matrix.",
+        notes="The gate and the candidate share the antisymmetric matrix. From memory of the paper.",
     ),
 }
