@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from cells import STEPS, cell
+from cells import MODELS, cell
 from peers import BUDGETED, OURS, PEERS
 from plan import (
     COMPARISONS,
@@ -66,7 +66,7 @@ def compared(section: str, work: Work, systems: dict[str, System], o: Options) -
             rows[name]["skipped"] = str(e)
             continue
         found = {**gradients, "outputs": outputs}
-        truth = truth or {n: found[n] for n in (*cell(work.cell).parameters, "x", "outputs")}
+        truth = truth or {n: found[n] for n in (*cell(work.cell).system.having("parameter", "input"), "outputs")}
         rows[name]["apart"] = apart(found, truth)
         if rows[name]["apart"] > TOLERANCE[work.dtype]:
             rows[name]["skipped"] = f"wrong: {rows[name]['apart']:.1g} from the first peer's"
@@ -156,12 +156,12 @@ def measured(o: Options) -> Iterator[dict[str, Any]]:
             for section in sections if systems else ():
                 works, peers = COMPARISONS[section]
                 for work in works(o):
-                    if work.cell in STEPS:
+                    if work.cell in MODELS:
                         those = {n: s for n, s in systems.items() if peers is None or n in peers}
                         yield from compared(section, work, those, o)
                     else:
                         yield {"section": section, **work._asdict(), "sizes": work.sizes, "threads": threads,
-                               "system": "all", "skipped": "nobody has written its step for the peers"}
+                               "system": "all", "skipped": "nobody has written it for the peers"}
         if "rate" in o.sections and sections:
             yield from rate(threads, o)
 

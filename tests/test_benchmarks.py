@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import handwritten
 import numpy as np
@@ -14,6 +15,7 @@ import results as kept
 import speed
 import speed_page
 import sympy
+from cells import MODELS, output
 from processes import LONG, Skipped, System, taking_turns
 from work import Work, apart, data, floating
 
@@ -99,13 +101,41 @@ TINY = Work("lstm", 2, 5, 3, 4)
 def test_numpy_by_hand(name, block, monkeypatch):
     """However many steps the backward loop takes together, and at the second run as at the first."""
     monkeypatch.setattr(handwritten, "BLOCK", block)
-    params, X = data(Work(name, 2, 5, 3, 4, "float64"))
-    run, cell = handwritten.prepare[name](params, X), Cell(speed.cell(name).text)
-    _, truth = cell.gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)
+    params, inputs = data(Work(name, 2, 5, 3, 4, "float64"))
+    run, cell = handwritten.prepare[name](params, inputs["x"]), Cell(speed.cell(name).text)
+    _, truth = cell.gradient(params, cotangents={"h": np.ones((5, 2, 4))}, **inputs)
     for _ in range(2):
         h, gradients = run()
         assert apart(gradients, {n: truth[n] for n in (*cell.parameters, "x")}) < 1e-14
-        assert apart({"h": h}, {"h": cell.run(params, x=X)["h"]}) < 1e-14
+        assert apart({"h": h}, {"h": cell.run(params, **inputs)["h"]}) < 1e-14
+
+
+def in_numpy(work):
+    """What a model asks of a peer, in NumPy."""
+    def sweep(made, x, states=1, layers=(), reverse=False):
+        before, step = made
+        order = slice(None, None, -1 if reverse else 1)
+        state, found = (np.zeros((*layers, work.B, work.H)),) * states, []
+        for given in list(zip(*before(x)))[order]:
+            state = step(state, *given)
+            found.append(state[0])
+        return np.stack(found[order])
+
+    def cross_entropy(y, k):
+        return np.log(np.exp(y).sum(-1)) - np.take_along_axis(y, k[..., None], -1)[..., 0]
+
+    return SimpleNamespace(
+        sigmoid=lambda a: 1 / (1 + np.exp(-a)), tanh=np.tanh, relu=lambda a: np.maximum(a, 0), concat=np.concatenate,
+        split=lambda a, n: np.split(a, n, -1), stack=np.stack, where=np.where, cut=np.array, sweep=sweep,
+        join=lambda a: np.concatenate(a, -1), onehot=lambda k, n: np.eye(n)[k], cross_entropy=cross_entropy)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_the_peers_is_the_cell(name):
+    work = Work(name, 2, 5, 3, 4, "float64")
+    (params, inputs), cell = data(work), speed.cell(name)
+    found = MODELS[name](in_numpy(work), params, *inputs.values())
+    assert apart({"out": found}, {"out": cell.run(params, **inputs)[output(name)]}) < 1e-14
 
 
 class Pretended:
@@ -117,8 +147,8 @@ class Pretended:
         self.told, self.faulty, self.calls = seconds, faulty, 0
 
     def prepare(self, work):
-        params, X = data(work)
-        gradients = Cell(speed.cell(work.cell).text).gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)[1]
+        params, inputs = data(work)
+        gradients = Cell(speed.cell(work.cell).text).gradient(params, cotangents={"h": np.ones((5, 2, 4))}, **inputs)[1]
         found = {n: g for n, g in gradients.items() if "[" not in n}
         return {n: g * (1 + (n == self.faulty)) for n, g in found.items()}, np.ones((5, 2, 4))
 
