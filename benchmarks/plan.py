@@ -37,6 +37,11 @@ class Options(NamedTuple):
     quick: bool
     pythons: tuple[tuple[str, str], ...] = ()  # part of a name, the interpreter that has it
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether some works or systems of the sections are left out."""
+        return self.quick or any(choice is not None for choice in (self.cells, self.sizes, self.peers, self.dtype))
+
     def named(self, cells) -> list[str]:
         return [name for name in cells if self.cells is None or name in self.cells]
 

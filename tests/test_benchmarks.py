@@ -212,23 +212,23 @@ def test_a_process_of_its_own(monkeypatch):
         assert system.first(TINY).keys() == {"seconds", "megabytes"}
 
 
-def results(*rows):
-    machine = {"processor": "P", "vectors": "avx", "cores": 2, "system": "S", "versions": {"torch": "1"}}
-    return {"machine": machine, "rounds": 5, "rows": list(rows)}
+def results(*rows, **machine):
+    plain = {"processor": "P", "vectors": "avx", "cores": 2, "system": "S", "versions": {"torch": "1"}}
+    return {"machine": plain | machine, "rounds": 5, "rows": list(rows)}
 
 
 def test_the_page_marks_what_is_lost_and_lists_what_is_missing():
     row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1}
-    told = speed_page.page(results(
+    told = speed_page.page([results(
         {**row, "system": "torch layer", "milliseconds": 1.0, "ratio": 0.5, "beside": "autograd_rnn, numpy"},
         {**row, "system": "torch loop", "milliseconds": 1234.5, "ratio": 3.0, "beside": "autograd_rnn, numpy"},
         {**row, "system": "JAX scan", "skipped": "wrong: 0.1 from the first peer's"},
         {**row, "system": "HIPS autograd", "skipped": "autograd is not installed"},
-        {**row, "system": "autograd_rnn, numpy", "milliseconds": 2.0, "ratio": 1.0, "beside": "autograd_rnn, numpy"}))
+        {**row, "system": "autograd_rnn, numpy", "milliseconds": 2.0, "ratio": 1.0, "beside": "autograd_rnn, numpy"})])
     for line in ("| ms | 2 5 3 4 |", "| torch layer | **1 x0.50** |", "| torch loop | 1,234 x3.00 |",
                  "| JAX scan | wrong |", "| autograd_rnn, numpy | 2 |", "| torch layer | 0 of 1 | 0.50 | 0.50 | 0.50 |",
-                 "- HIPS autograd: autograd is not installed (lstm 2 5 3 4)",
-                 "- JAX scan: wrong: 0.1 from the first peer's (lstm 2 5 3 4)"):
+                 "- HIPS autograd: autograd is not installed (lstm)",
+                 "- JAX scan: wrong: 0.1 from the first peer's (lstm)"):
         assert line in told.splitlines(), line
     assert all(len(line) <= 120 for line in told.splitlines())
 
@@ -240,12 +240,30 @@ def test_results_are_added_in_place():
     rate = {"section": "rate", "threads": 1, "dtype": "float32", "system": "torch loop"}
     assert speed.added({**rate, "rate": 1}, [{**rate, "rate": 2}]) == [{**rate, "rate": 2}]
     assert speed.added({**rate, "rate": 3}, [{**rate, "rate": 2}]) == [{**rate, "rate": 3}]
-    old, new = results(row), results()
-    new["machine"] = {**new["machine"], "versions": {"jax": "2"}}
-    assert speed.joined(old, new)["machine"]["versions"] == {"torch": "1", "jax": "2"}
-    new["machine"] = {**new["machine"], "versions": {"torch": "2"}}
-    with pytest.raises(SystemExit, match="other versions"):
-        speed.joined(old, new)
+
+
+def test_a_section_is_of_one_machine():
+    row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1, "system": "JAX scan"}
+    every, two = (plan.chosen(plan.parsed(argv, "", speed.SECTIONS)) for argv in ((), ("--threads", "2")))
+    few = every._replace(cells=("lstm",))
+    (joined,) = speed.joined([results(row)], results(versions={"jax": "2"}), few)
+    assert joined["machine"]["versions"] == {"torch": "1", "jax": "2"} and joined["rows"] == [row]
+    for other in (results(versions={"torch": "2"}), results(processor="Q")):
+        assert speed.joined([results(row)], other, every) == [other]
+        assert speed.joined([results(row)], other, two) == [results(row), other]
+        with pytest.raises(SystemExit, match="another machine"):
+            speed.joined([results(row)], other, few)
+
+
+def test_the_page_tells_machines_apart():
+    row = {"section": "layers", **Work("lstm", 32, 100, 64, 128)._asdict(), "sizes": "32 100 64 128",
+           "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
+    rate = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "rate": 1e11}
+    told = speed_page.page([results(rate, {**row, "threads": 1}), results({**row, "threads": 2}, processor="Q")])
+    for line in ("Machine 2: Q (avx), 2 cores, S; torch 1.", "`lstm`, one thread, machine 1",
+                 "`lstm`, 2 threads, machine 2", "| torch layer | 50 (50%) |"):
+        assert line in told.splitlines(), line
+    assert "50%" not in speed_page.page([results(rate), results({**row, "threads": 1}, processor="Q")])
 
 
 def test_operations_a_second_are_a_share_of_the_faster_square_product():
@@ -253,10 +271,10 @@ def test_operations_a_second_are_a_share_of_the_faster_square_product():
     rates = [{"section": "rate", "system": s, "threads": 1, "dtype": "float32", "rate": r}
              for s, r in (("torch loop", 1e11), ("NumPy by hand", 2e11))]
     row = {**work, "section": "layers", "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
-    told = speed_page.page(results(*rates, row))
+    told = speed_page.page([results(*rates, row)])
     assert "| torch layer | 50 (25%) |" in told and "100 GFLOP/s through torch, 200 GFLOP/s through NumPy" in told
     gone = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "skipped": "no"}
-    assert "No rate was measured." in speed_page.page(results(gone, row))
+    assert "No rate was measured." in speed_page.page([results(gone, row)])
 
 
 def test_options_choose():
@@ -275,7 +293,7 @@ def test_a_narrowed_run_is_printed_and_not_written(capsys):
     before = [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
     speed.main(["--quick", "--sections", "growth,custom,zoo", "--cells", "mut1,gru", "--peers", "autograd_rnn"])
     out = capsys.readouterr().out
-    assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy, 1 | 20 | " in out
+    assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy | 20 | " in out
     assert before == [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
 
 
