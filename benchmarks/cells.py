@@ -1,11 +1,15 @@
-"""The cells that are measured: ours from the zoo, and one step of each as its peers write it.
+"""The cells that are measured: ours from the zoo, and the same as its peers write it.
 
-    `cell(name)` -> the cell;   `STEPS[name](xp, p)` -> (before, step), the same cell in JAX, PyTorch or autograd
+    `cell(name)` -> the cell
+    `STEPS[name](xp, p)` -> (before, step), one step of it in JAX, PyTorch or autograd
+    `MODELS[name](xp, p, *inputs)` -> its output: h at every step, or the loss of each example
 
 `xp` is a namespace with sigmoid, tanh, relu, concat (rows), split (columns), stack, where, cut (a value without its
 gradient). `p` holds the parameters by our names.
 `before(x)` is what needs no state: of all steps at once, where the peer can, else of one. `step(state, *before)` gives
 the next state, h first. The steps are written as one would for speed: weights stacked, input products hoisted.
+For models `xp` also has join (columns), onehot, cross_entropy (of each row), and `sweep((before, step), x, states,
+layers, reverse)`, the peer's loop from states of zero: h at every step.
 """
 
 from __future__ import annotations
@@ -22,6 +26,11 @@ LAYERS = 3  # of a cell that has layers, or transformations within a step
 def cell(name: str) -> Cell:
     """A new cell by its name in the zoo, nothing of it computed yet."""
     return Cell(zoo[name].text, name=name)
+
+
+def output(name: str) -> str:
+    """What is differentiated, summed: the loss, or where there is none h at every step."""
+    return zoo[name].loss or "h"
 
 
 def stacked(xp: Any, p: dict, gates: str, letters: str = "WUb") -> list:
@@ -272,6 +281,35 @@ def layered(xp, p, gated=False):
     return lambda x: (x @ E,), step
 
 
+def part(p: dict, letter: str) -> dict:
+    """The parameters of one sweep of several, under the names that it has alone: W_i of W_i1, W of W_f."""
+    return {name[:-1].rstrip("_"): value for name, value in p.items() if name.endswith(letter)}
+
+
+def once(xp, p, x, name):
+    """One sweep from x to h."""
+    return xp.sweep(STEPS[name](xp, p), x, states(name), layers(name))
+
+
+def both_ways(xp, p, x, name):
+    """Forward in time, and back."""
+    return xp.join([xp.sweep(STEPS[name](xp, part(p, way)), x, states(name), reverse=way == "b") for way in "fb"])
+
+
+def classified(xp, p, x, k):
+    h = xp.sweep(rnn(xp, p), x)
+    return xp.cross_entropy(h @ p["V"].T + p["c"], k).sum(0)
+
+
+def characters(xp, p, k):
+    """Two layers over the character before."""
+    x = xp.onehot(k, len(p["c"]))
+    h = xp.concat([0 * x[:1], x[:-1]])
+    for layer in "12":
+        h = xp.sweep(lstm(xp, part(p, layer)), h, states=2)
+    return xp.cross_entropy(h @ p["V"].T + p["c"], k).sum(0)
+
+
 # Those that sweep once from x to h.
 STEPS: dict[str, Callable] = {
     "rnn": rnn,
@@ -318,4 +356,12 @@ STEPS: dict[str, Callable] = {
     "rhn_coupled": partial(recurrent_highway, gates="ag"),
     "lstm_stacked": layered,
     "lstm_depth_gated": partial(layered, gated=True),
+}
+
+MODELS: dict[str, Callable] = {
+    **{name: partial(once, name=name) for name in STEPS},
+    "rnn_softmax": classified,
+    "birnn": partial(both_ways, name="rnn"),
+    "bilstm": partial(both_ways, name="lstm"),
+    "charlm": characters,
 }

@@ -1,6 +1,6 @@
 """Everything that is measured, one row each in `PEERS`: how it prepares a piece of work, what it needs, what it can do.
 
-    prepare(work, params, X) -> Prepared: run() once forward and backward; its gradients and outputs by our names, NumPy
+    prepare(work, params, inputs) -> Prepared: run(), forward and backward; gradients and outputs by our names, NumPy
 
 A new peer is a function and a row. Whatever it cannot do it says by an exception, which the report shows.
 """
@@ -13,31 +13,36 @@ from typing import Any, NamedTuple
 
 import handwritten
 import numpy as np
-from cells import STEPS, cell, layers, states
-from work import Work
+from cells import MODELS, STEPS, cell, layers, output, states
+from work import Work, rows
 
 
 class Prepared(NamedTuple):
     run: Callable[[], Any]  # the work, its results ready when it returns
-    gradients: Callable[[Any], dict[str, np.ndarray]]  # of a run's results: parameters, and inputs as "x"
-    outputs: Callable[[], np.ndarray]  # h at every step
+    gradients: Callable[[Any], dict[str, np.ndarray]]  # of a run's results: parameters and inputs by name
+    outputs: Callable[[], np.ndarray]  # h at every step, or the loss of each example
 
 
-def differentiated(name: str, params: dict) -> tuple[dict, dict]:
-    """(parameters, constants) of a cell."""
-    wanted = cell(name).parameters
-    return {n: params[n] for n in wanted}, {n: p for n, p in params.items() if n not in wanted}
+def differentiated(work: Work, values: dict) -> tuple[dict, dict]:
+    """(parameters and inputs, constants and classes) of a cell."""
+    leaves = {n: v for n, v in values.items() if n in cell(work.cell).system.having("parameter", "input")}
+    return leaves, {n: v for n, v in values.items() if n not in leaves}
+
+
+def modelled(work: Work, xp: Any, values: dict) -> Any:
+    """What the cell gives, as the peer writes it."""
+    return MODELS[work.cell](xp, values, *(values[n] for n in cell(work.cell).inputs))
 
 
 # --- ours --------------------------------------------------------------------------------------------------------
 
 
 def ours(backend: str, memory: str | None = None) -> Callable[..., Prepared]:
-    def prepare(work: Work, params: dict, X: np.ndarray) -> Prepared:
-        program = cell(work.cell).compile(backend=backend, memory=memory)
-        ones = {"h": np.ones((work.T, *layers(work.cell), work.B, work.H), work.dtype)}
-        return Prepared(lambda: program.gradient(params, cotangents=ones, x=X)[1], dict,
-                        lambda: program.forward(params, x=X)["h"])
+    def prepare(work: Work, params: dict, inputs: dict) -> Prepared:
+        program, out = cell(work.cell).compile(backend=backend, memory=memory), output(work.cell)
+        ones = {out: np.ones(rows(work, out), work.dtype)} if out == "h" else None
+        return Prepared(lambda: program.gradient(params, cotangents=ones, **inputs)[1], dict,
+                        lambda: program.forward(params, **inputs)[out])
 
     return prepare
 
@@ -45,8 +50,8 @@ def ours(backend: str, memory: str | None = None) -> Callable[..., Prepared]:
 # --- by hand -----------------------------------------------------------------------------------------------------
 
 
-def by_hand(work: Work, params: dict, X: np.ndarray) -> Prepared:
-    run = handwritten.prepare[work.cell](params, X)
+def by_hand(work: Work, params: dict, inputs: dict) -> Prepared:
+    run = handwritten.prepare[work.cell](params, inputs["x"])
     return Prepared(run, lambda found: found[1], lambda: run()[0])
 
 
@@ -57,7 +62,7 @@ LAYERS = {"lstm": ("LSTM", ("_i", "_f", "_g", "_o")), "gru_reset_after": ("GRU",
           "rnn": ("RNN", ("",))}
 
 
-def torch_layer(work: Work, params: dict, X: np.ndarray) -> Prepared:
+def torch_layer(work: Work, params: dict, inputs: dict) -> Prepared:
     import torch
 
     kind, gates = LAYERS[work.cell]
@@ -69,7 +74,7 @@ def torch_layer(work: Work, params: dict, X: np.ndarray) -> Prepared:
     with torch.no_grad():
         for p, value in zip(layer.parameters(), (rows["W"], rows["U"], rows["b"], second)):
             p.copy_(torch.from_numpy(value))
-    x = torch.from_numpy(X).requires_grad_()
+    x = torch.from_numpy(inputs["x"]).requires_grad_()
     leaves = [*layer.parameters(), x]
 
     def gradients(found):
@@ -82,37 +87,44 @@ def torch_layer(work: Work, params: dict, X: np.ndarray) -> Prepared:
                     lambda: layer(x)[0].detach().numpy())
 
 
-def torch_loop(work: Work, params: dict, X: np.ndarray) -> Prepared:
+def torch_loop(work: Work, params: dict, inputs: dict) -> Prepared:
     import torch
 
-    xp = SimpleNamespace(sigmoid=torch.sigmoid, tanh=torch.tanh, relu=torch.relu, concat=torch.cat,
-                         split=lambda a, n: torch.chunk(a, n, -1), stack=torch.stack, where=torch.where,
-                         cut=torch.Tensor.detach)
-    p, constants = ({n: torch.from_numpy(v) for n, v in group.items()} for group in differentiated(work.cell, params))
-    x = torch.from_numpy(X).requires_grad_()
-    leaves = {**{n: v.requires_grad_() for n, v in p.items()}, "x": x}
-
-    def outputs():
-        before, step = STEPS[work.cell](xp, {**p, **constants})
-        shape = (*layers(work.cell), work.B, work.H)
-        state, found = tuple(x.new_zeros(shape) for _ in range(states(work.cell))), []
-        for given in zip(*(a.unbind() for a in before(x))):
+    def sweep(made, x, states=1, layers=(), reverse=False):
+        before, step = made
+        order = slice(None, None, -1 if reverse else 1)
+        state, found = (x.new_zeros(*layers, work.B, work.H),) * states, []
+        for given in list(zip(*(a.unbind() for a in before(x))))[order]:
             state = step(state, *given)
             found.append(state[0])
-        return torch.stack(found)
+        return torch.stack(found[order])
+
+    F, dtype = torch.nn.functional, getattr(torch, work.dtype)
+    xp = SimpleNamespace(
+        sigmoid=torch.sigmoid, tanh=torch.tanh, relu=torch.relu, concat=torch.cat, stack=torch.stack, where=torch.where,
+        split=lambda a, n: torch.chunk(a, n, -1), cut=torch.Tensor.detach, join=lambda a: torch.cat(a, -1),
+        onehot=lambda k, n: F.one_hot(k, n).to(dtype), sweep=sweep,
+        cross_entropy=lambda y, k: F.cross_entropy(y.flatten(0, 1), k.flatten(), reduction="none").view(k.shape))
+    leaves, constants = ({n: torch.from_numpy(v) for n, v in group.items()}
+                         for group in differentiated(work, {**params, **inputs}))
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+
+    def outputs():
+        return modelled(work, xp, {**leaves, **constants})
 
     return Prepared(lambda: torch.autograd.grad(outputs().sum(), list(leaves.values())),
                     lambda found: {n: g.numpy() for n, g in zip(leaves, found)}, lambda: outputs().detach().numpy())
 
 
-def torchscript(work: Work, params: dict, X: np.ndarray) -> Prepared:
+def torchscript(work: Work, params: dict, inputs: dict) -> Prepared:
     """The loop of an LSTM, compiled; the product with the inputs outside."""
     import torch
     from scripted import lstm_loop
 
     loop = torch.jit.script(lstm_loop)
     p = {n: torch.from_numpy(v).requires_grad_() for n, v in params.items()}
-    x = torch.from_numpy(X).requires_grad_()
+    x = torch.from_numpy(inputs["x"]).requires_grad_()
 
     def outputs():
         W, U, b = (torch.cat([p[f"{letter}_{gate}"] for gate in "ifog"]) for letter in "WUb")
@@ -129,30 +141,39 @@ def torchscript(work: Work, params: dict, X: np.ndarray) -> Prepared:
 def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
     """hoisted: what needs no state is computed for all steps before the scan; otherwise in each."""
 
-    def prepare(work: Work, params: dict, X: np.ndarray) -> Prepared:
+    def prepare(work: Work, params: dict, inputs: dict) -> Prepared:
         import jax
         import jax.numpy as jnp
 
         jax.config.update("jax_enable_x64", work.dtype == "float64")
-        xp = SimpleNamespace(sigmoid=jax.nn.sigmoid, tanh=jnp.tanh, relu=jax.nn.relu, concat=jnp.concatenate,
-                             split=lambda a, n: jnp.split(a, n, -1), stack=jnp.stack, where=jnp.where,
-                             cut=jax.lax.stop_gradient)
-        p, constants = ({n: jnp.asarray(v) for n, v in part.items()} for part in differentiated(work.cell, params))
-        x, zeros = jnp.asarray(X), jnp.zeros((*layers(work.cell), work.B, work.H), work.dtype)
-
-        def outputs(p, x):
-            before, step = STEPS[work.cell](xp, {**p, **constants})
+        def sweep(made, x, states=1, layers=(), reverse=False):
+            before, step = made
 
             def scanned(state, given):
                 state = step(state, *(given if hoisted else before(given)))
                 return state, state[0]
 
-            return jax.lax.scan(scanned, (zeros,) * states(work.cell), before(x) if hoisted else x)[1]
+            zeros = jnp.zeros((*layers, work.B, work.H), work.dtype)
+            return jax.lax.scan(scanned, (zeros,) * states, before(x) if hoisted else x, reverse=reverse)[1]
 
-        gradient = jax.jit(jax.value_and_grad(lambda p, x: outputs(p, x).sum(), argnums=(0, 1)))
-        return Prepared(lambda: jax.block_until_ready(gradient(p, x)),
-                        lambda found: {n: np.asarray(g) for n, g in {**found[1][0], "x": found[1][1]}.items()},
-                        lambda: np.asarray(jax.jit(outputs)(p, x)))
+        def cross_entropy(y, k):
+            return jax.nn.logsumexp(y, -1) - jnp.take_along_axis(y, k[..., None], -1)[..., 0]
+
+        xp = SimpleNamespace(
+            sigmoid=jax.nn.sigmoid, tanh=jnp.tanh, relu=jax.nn.relu, concat=jnp.concatenate, stack=jnp.stack,
+            where=jnp.where, split=lambda a, n: jnp.split(a, n, -1), cut=jax.lax.stop_gradient,
+            join=lambda a: jnp.concatenate(a, -1), onehot=lambda k, n: jax.nn.one_hot(k, n, dtype=work.dtype),
+            cross_entropy=cross_entropy, sweep=sweep)
+        leaves, constants = ({n: jnp.asarray(v) for n, v in group.items()}
+                             for group in differentiated(work, {**params, **inputs}))
+
+        def outputs(leaves):
+            return modelled(work, xp, {**leaves, **constants})
+
+        gradient = jax.jit(jax.value_and_grad(lambda leaves: outputs(leaves).sum()))
+        return Prepared(lambda: jax.block_until_ready(gradient(leaves)),
+                        lambda found: {n: np.asarray(g) for n, g in found[1].items()},
+                        lambda: np.asarray(jax.jit(outputs)(leaves)))
 
     return prepare
 
@@ -160,7 +181,7 @@ def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
 # --- HIPS autograd -----------------------------------------------------------------------------------------------
 
 
-def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
+def hips(work: Work, params: dict, inputs: dict) -> Prepared:
     """The products with the inputs before the loop; what indexing returns is added into one array."""
     import autograd.numpy as anp
     from autograd import value_and_grad
@@ -169,34 +190,32 @@ def hips(work: Work, params: dict, X: np.ndarray) -> Prepared:
     xp = SimpleNamespace(sigmoid=lambda a: 0.5 * (anp.tanh(0.5 * a) + 1), tanh=anp.tanh,
                          relu=lambda a: anp.maximum(a, 0), concat=anp.concatenate,
                          split=lambda a, n: anp.split(a, n, -1), stack=anp.stack, where=anp.where, cut=getval)
-    p, constants = differentiated(work.cell, params)
+    leaves, constants = differentiated(work, {**params, **inputs})
     zeros = np.zeros((*layers(work.cell), work.B, work.H), work.dtype)
 
-    def outputs(p, X):
-        before, step = STEPS[work.cell](xp, {**p, **constants})
-        state, found, given = (zeros,) * states(work.cell), [], before(X)
+    def outputs(leaves):
+        before, step = STEPS[work.cell](xp, {**leaves, **constants})
+        state, found, given = (zeros,) * states(work.cell), [], before(leaves["x"])
         for t in range(work.T):
             state = step(state, *(a[t] for a in given))
             found.append(state[0])
         return found
 
-    gradient = value_and_grad(lambda leaves: sum(anp.sum(h) for h in outputs(leaves, leaves["x"])))
-    leaves = {**p, "x": X}
-    return Prepared(lambda: gradient(leaves), lambda found: found[1], lambda: np.stack(outputs(p, X)))
+    gradient = value_and_grad(lambda leaves: sum(anp.sum(h) for h in outputs(leaves)))
+    return Prepared(lambda: gradient(leaves), lambda found: found[1], lambda: np.stack(outputs(leaves)))
 
 
 # --- PyTensor ----------------------------------------------------------------------------------------------------
 
 
-def pytensor_scan(work: Work, params: dict, X: np.ndarray) -> Prepared:
+def pytensor_scan(work: Work, params: dict, inputs: dict) -> Prepared:
     """It pins a Numba older than others need: give it an environment of its own, `speed.py --python PyTensor=PATH`."""
     import pytensor
     import pytensor.tensor as pt
 
     xp = SimpleNamespace(sigmoid=pt.sigmoid, tanh=pt.tanh, relu=lambda a: pt.maximum(a, 0), concat=pt.concatenate,
                          split=lambda a, n: [a[..., k * work.H:(k + 1) * work.H] for k in range(n)])
-    p, constants = differentiated(work.cell, params)
-    values = {**p, "x": X}
+    values, constants = differentiated(work, {**params, **inputs})
     leaves = {n: pt.tensor(n, dtype=work.dtype, shape=v.shape) for n, v in values.items()}
     before, step = STEPS[work.cell](xp, {**leaves, **constants})
     given, states_ = list(before(leaves["x"])), [pt.zeros((work.B, work.H), dtype=work.dtype)] * states(work.cell)
@@ -217,7 +236,7 @@ class Peer(NamedTuple):
     name: str
     prepare: Callable[..., Prepared]
     imports: tuple[str, ...]
-    cells: Collection[str] = STEPS
+    cells: Collection[str] = MODELS
 
 
 OURS = (Peer("autograd_rnn, llvm", ours("llvm"), ("autograd_rnn", "llvmlite")),
@@ -230,7 +249,7 @@ PEERS = {peer.name: peer for peer in (
     Peer("torch loop", torch_loop, ("torch",)),
     Peer("TorchScript loop", torchscript, ("torch",), ("lstm",)),
     Peer("NumPy by hand", by_hand, ("numpy",), handwritten.prepare),
-    Peer("HIPS autograd", hips, ("autograd",)),
+    Peer("HIPS autograd", hips, ("autograd",), STEPS),
     Peer("PyTensor scan", pytensor_scan, ("pytensor",), ("lstm",)),
     *OURS, BUDGETED,
 )}

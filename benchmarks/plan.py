@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-from cells import STEPS
 from peers import OURS, PEERS
 from work import TOLERANCE, Work
 
@@ -38,6 +37,11 @@ class Options(NamedTuple):
     quick: bool
     pythons: tuple[tuple[str, str], ...] = ()  # part of a name, the interpreter that has it
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether some works or systems of the sections are left out."""
+        return self.quick or any(choice is not None for choice in (self.cells, self.sizes, self.peers, self.dtype))
+
     def named(self, cells) -> list[str]:
         return [name for name in cells if self.cells is None or name in self.cells]
 
@@ -66,8 +70,8 @@ def custom(o: Options) -> Iterator[Work]:
 
 
 def whole_zoo(o: Options) -> Iterator[Work]:
-    """Every cell of the zoo that is one layer, at one size."""
-    for name, sizes in product(o.named(name for name in zoo if name in STEPS), o.sized((ZOO,))):
+    """Every cell of the zoo, at one size."""
+    for name, sizes in product(o.named(zoo), o.sized((ZOO,))):
         yield Work(name, *sizes, o.dtype or "float32")
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from cells import STEPS, cell
+from cells import MODELS, cell
 from peers import BUDGETED, OURS, PEERS
 from plan import (
     COMPARISONS,
@@ -66,7 +66,7 @@ def compared(section: str, work: Work, systems: dict[str, System], o: Options) -
             rows[name]["skipped"] = str(e)
             continue
         found = {**gradients, "outputs": outputs}
-        truth = truth or {n: found[n] for n in (*cell(work.cell).parameters, "x", "outputs")}
+        truth = truth or {n: found[n] for n in (*cell(work.cell).system.having("parameter", "input"), "outputs")}
         rows[name]["apart"] = apart(found, truth)
         if rows[name]["apart"] > TOLERANCE[work.dtype]:
             rows[name]["skipped"] = f"wrong: {rows[name]['apart']:.1g} from the first peer's"
@@ -156,12 +156,12 @@ def measured(o: Options) -> Iterator[dict[str, Any]]:
             for section in sections if systems else ():
                 works, peers = COMPARISONS[section]
                 for work in works(o):
-                    if work.cell in STEPS:
+                    if work.cell in MODELS:
                         those = {n: s for n, s in systems.items() if peers is None or n in peers}
                         yield from compared(section, work, those, o)
                     else:
                         yield {"section": section, **work._asdict(), "sizes": work.sizes, "threads": threads,
-                               "system": "all", "skipped": "nobody has written its step for the peers"}
+                               "system": "all", "skipped": "nobody has written it for the peers"}
         if "rate" in o.sections and sections:
             yield from rate(threads, o)
 
@@ -195,14 +195,29 @@ def added(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any
     return [*rows[:place], best, *rows[place + 1:]]
 
 
-def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Results to which others will be added, of the same machine and versions."""
-    shared = old["machine"]["versions"].keys() & new["machine"]["versions"].keys()
-    versions = {**old["machine"]["versions"], **new["machine"]["versions"]}
-    if {**old["machine"], "versions": versions} != {**new["machine"], "versions": versions} or any(
-            old["machine"]["versions"][name] != versions[name] for name in shared):
-        raise SystemExit(f"{RESULTS} is of another machine or other versions; new results are not merged with it.")
-    return {**old, "machine": {**new["machine"], "versions": versions}}
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two machines are the same, with the same versions of what both have."""
+    first, second = one["versions"], other["versions"]
+    return {**one, "versions": {}} == {**other, "versions": {}} and all(
+        first[name] == second[name] for name in first.keys() & second.keys())
+
+
+def joined(old: list[dict[str, Any]], new: dict[str, Any], o: Options) -> list[dict[str, Any]]:
+    """Results of each machine, this one's last, to which those of a run will be added. A section with as many threads
+    is of one machine: where it was another, all of it is measured again."""
+    again = {(section, threads) for section in o.sections for threads in o.threads}
+    here, others = {**new, "rows": []}, []
+    for found in old:
+        if alike(found["machine"], new["machine"]):
+            versions = {**found["machine"]["versions"], **new["machine"]["versions"]}
+            here = {**found, "machine": {**new["machine"], "versions": versions}}
+            continue
+        rows = [row for row in found["rows"] if (row["section"], row["threads"]) not in again]
+        if len(rows) < len(found["rows"]) and o.narrowed:
+            raise SystemExit(f"{RESULTS} has these sections from another machine or other versions: measure all of "
+                             "them again, with no option but --sections and --threads.")
+        others += [{**found, "rows": rows}] * bool(rows)
+    return [*others, here]
 
 
 def line(row: dict[str, Any]) -> str:
@@ -221,14 +236,15 @@ def main(argv: list[str]) -> None:
         return
     o = chosen(given)
     results = {"machine": machine(o), "rounds": o.rounds, "rows": []}
-    kept = joined(json.loads(RESULTS.read_text()), results) if given.merge and RESULTS.exists() else {**results}
+    kept = joined(json.loads(RESULTS.read_text()) if given.merge and RESULTS.exists() else [], results, o)
     written = given.merge or o._replace(pythons=()) == chosen(parsed([], "", SECTIONS))
     for row in measured(o):
         print(line(row), flush=True)
-        results["rows"], kept["rows"] = added(row, results["rows"]), added(row, kept["rows"])
+        for found in (results, kept[-1]):
+            found["rows"] = added(row, found["rows"])
         if written:
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print("\n" + page(results), end="")
+    print("\n" + page([results]), end="")
     if written:
         PAGE.write_text(page(kept), encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from cells import LAYERS, cell
+from cells import LAYERS, cell, output
 
 from autograd_rnn import zoo
 
@@ -14,7 +14,8 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
 class Work(NamedTuple):
-    """Forward and backward of sum(h) over every step: gradients of all parameters and of the inputs."""
+    """Forward and backward of sum(h) over every step, or of the cell's loss: gradients of all parameters and of the
+    inputs."""
 
     cell: str
     B: int
@@ -32,9 +33,12 @@ class Work(NamedTuple):
 
 
 def lengths(work: Work) -> dict[str, int]:
-    """Dimension -> its size."""
+    """Dimension -> its size. There are as many classes as inputs."""
     c = cell(work.cell)
-    return {d: LAYERS if d in c.system.model else work.I if "x" in names else work.H for d, names in c.dims.items()}
+    given = {"x", *c.system.classes}
+    wide = {d: LAYERS if d in c.system.model else work.H if given.isdisjoint(names) else work.I
+            for d, names in c.dims.items()}
+    return c.system.sizes({d: size for d, size in wide.items() if d not in dict(c.system.inferred.sums)})
 
 
 def shapes(work: Work) -> dict[str, tuple[int, ...]]:
@@ -44,14 +48,22 @@ def shapes(work: Work) -> dict[str, tuple[int, ...]]:
             for name in (*c.parameters, *c.system.having("const"))}
 
 
-def data(work: Work) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """(parameters and constants by name, inputs): the same in every process."""
+def rows(work: Work, name: str) -> tuple[int, ...]:
+    """The shape of an input or output of a step."""
+    c, sizes = cell(work.cell), lengths(work)
+    lead = tuple(work.T if i == c.system.time else sizes[i] for i in c.system.axes[name])
+    return (*lead, work.B, *(sizes[d] for d in c.shapes[name]))
+
+
+def data(work: Work) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(parameters and constants, inputs) by name: the same in every process."""
     c, rng = cell(work.cell), np.random.default_rng(SEED)
     params = {name: rng.uniform(-1, 1, shape) / work.H**0.5 for name, shape in shapes(work).items()}
     constants = zoo[work.cell].init(**lengths(work)) if c.constants else {}
     params |= {name: constants[name] for name in c.constants}
-    X = rng.standard_normal((work.T, work.B, work.I))
-    return {name: p.astype(work.dtype) for name, p in params.items()}, X.astype(work.dtype)
+    inputs = {n: rng.integers(work.I, size=rows(work, n)) if n in c.system.classes
+              else rng.standard_normal(rows(work, n)).astype(work.dtype) for n in c.inputs}
+    return {name: p.astype(work.dtype) for name, p in params.items()}, inputs
 
 
 def floating(work: Work) -> int:
@@ -63,9 +75,9 @@ def floating(work: Work) -> int:
 
 def handed(work: Work) -> float:
     """Megabytes of what is given beside parameters and inputs, the cotangent of h, and of the gradients."""
-    rows = [(work.T, work.B, work.I), (work.T, work.B, work.H)]
-    sizes = [np.prod(shape) for shape in (*shapes(work).values(), *rows)]
-    return float(sum(sizes)) * np.dtype(work.dtype).itemsize / 2**20
+    outside = (rows(work, name) for name in (*cell(work.cell).inputs, output(work.cell)))
+    return sum(float(np.prod(shape)) for shape in (*shapes(work).values(), *outside)) * np.dtype(
+        work.dtype).itemsize / 2**20
 
 
 def apart(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> float:

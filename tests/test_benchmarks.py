@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import handwritten
 import lags
@@ -16,6 +17,7 @@ import search
 import speed
 import speed_page
 import sympy
+from cells import MODELS, output
 from processes import LONG, Skipped, System, taking_turns
 from work import Work, apart, data, floating
 
@@ -104,13 +106,41 @@ TINY = Work("lstm", 2, 5, 3, 4)
 def test_numpy_by_hand(name, block, monkeypatch):
     """However many steps the backward loop takes together, and at the second run as at the first."""
     monkeypatch.setattr(handwritten, "BLOCK", block)
-    params, X = data(Work(name, 2, 5, 3, 4, "float64"))
-    run, cell = handwritten.prepare[name](params, X), Cell(speed.cell(name).text)
-    _, truth = cell.gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)
+    params, inputs = data(Work(name, 2, 5, 3, 4, "float64"))
+    run, cell = handwritten.prepare[name](params, inputs["x"]), Cell(speed.cell(name).text)
+    _, truth = cell.gradient(params, cotangents={"h": np.ones((5, 2, 4))}, **inputs)
     for _ in range(2):
         h, gradients = run()
         assert apart(gradients, {n: truth[n] for n in (*cell.parameters, "x")}) < 1e-14
-        assert apart({"h": h}, {"h": cell.run(params, x=X)["h"]}) < 1e-14
+        assert apart({"h": h}, {"h": cell.run(params, **inputs)["h"]}) < 1e-14
+
+
+def in_numpy(work):
+    """What a model asks of a peer, in NumPy."""
+    def sweep(made, x, states=1, layers=(), reverse=False):
+        before, step = made
+        order = slice(None, None, -1 if reverse else 1)
+        state, found = (np.zeros((*layers, work.B, work.H)),) * states, []
+        for given in list(zip(*before(x)))[order]:
+            state = step(state, *given)
+            found.append(state[0])
+        return np.stack(found[order])
+
+    def cross_entropy(y, k):
+        return np.log(np.exp(y).sum(-1)) - np.take_along_axis(y, k[..., None], -1)[..., 0]
+
+    return SimpleNamespace(
+        sigmoid=lambda a: 1 / (1 + np.exp(-a)), tanh=np.tanh, relu=lambda a: np.maximum(a, 0), concat=np.concatenate,
+        split=lambda a, n: np.split(a, n, -1), stack=np.stack, where=np.where, cut=np.array, sweep=sweep,
+        join=lambda a: np.concatenate(a, -1), onehot=lambda k, n: np.eye(n)[k], cross_entropy=cross_entropy)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_the_peers_is_the_cell(name):
+    work = Work(name, 2, 5, 3, 4, "float64")
+    (params, inputs), cell = data(work), speed.cell(name)
+    found = MODELS[name](in_numpy(work), params, *inputs.values())
+    assert apart({"out": found}, {"out": cell.run(params, **inputs)[output(name)]}) < 1e-14
 
 
 class Pretended:
@@ -122,8 +152,8 @@ class Pretended:
         self.told, self.faulty, self.calls = seconds, faulty, 0
 
     def prepare(self, work):
-        params, X = data(work)
-        gradients = Cell(speed.cell(work.cell).text).gradient(params, cotangents={"h": np.ones((5, 2, 4))}, x=X)[1]
+        params, inputs = data(work)
+        gradients = Cell(speed.cell(work.cell).text).gradient(params, cotangents={"h": np.ones((5, 2, 4))}, **inputs)[1]
         found = {n: g for n, g in gradients.items() if "[" not in n}
         return {n: g * (1 + (n == self.faulty)) for n, g in found.items()}, np.ones((5, 2, 4))
 
@@ -187,23 +217,23 @@ def test_a_process_of_its_own(monkeypatch):
         assert system.first(TINY).keys() == {"seconds", "megabytes"}
 
 
-def results(*rows):
-    machine = {"processor": "P", "vectors": "avx", "cores": 2, "system": "S", "versions": {"torch": "1"}}
-    return {"machine": machine, "rounds": 5, "rows": list(rows)}
+def results(*rows, **machine):
+    plain = {"processor": "P", "vectors": "avx", "cores": 2, "system": "S", "versions": {"torch": "1"}}
+    return {"machine": plain | machine, "rounds": 5, "rows": list(rows)}
 
 
 def test_the_page_marks_what_is_lost_and_lists_what_is_missing():
     row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1}
-    told = speed_page.page(results(
+    told = speed_page.page([results(
         {**row, "system": "torch layer", "milliseconds": 1.0, "ratio": 0.5, "beside": "autograd_rnn, numpy"},
         {**row, "system": "torch loop", "milliseconds": 1234.5, "ratio": 3.0, "beside": "autograd_rnn, numpy"},
         {**row, "system": "JAX scan", "skipped": "wrong: 0.1 from the first peer's"},
         {**row, "system": "HIPS autograd", "skipped": "autograd is not installed"},
-        {**row, "system": "autograd_rnn, numpy", "milliseconds": 2.0, "ratio": 1.0, "beside": "autograd_rnn, numpy"}))
+        {**row, "system": "autograd_rnn, numpy", "milliseconds": 2.0, "ratio": 1.0, "beside": "autograd_rnn, numpy"})])
     for line in ("| ms | 2 5 3 4 |", "| torch layer | **1 x0.50** |", "| torch loop | 1,234 x3.00 |",
                  "| JAX scan | wrong |", "| autograd_rnn, numpy | 2 |", "| torch layer | 0 of 1 | 0.50 | 0.50 | 0.50 |",
-                 "- HIPS autograd: autograd is not installed (lstm 2 5 3 4)",
-                 "- JAX scan: wrong: 0.1 from the first peer's (lstm 2 5 3 4)"):
+                 "- HIPS autograd: autograd is not installed (lstm)",
+                 "- JAX scan: wrong: 0.1 from the first peer's (lstm)"):
         assert line in told.splitlines(), line
     assert all(len(line) <= 120 for line in told.splitlines())
 
@@ -215,12 +245,30 @@ def test_results_are_added_in_place():
     rate = {"section": "rate", "threads": 1, "dtype": "float32", "system": "torch loop"}
     assert speed.added({**rate, "rate": 1}, [{**rate, "rate": 2}]) == [{**rate, "rate": 2}]
     assert speed.added({**rate, "rate": 3}, [{**rate, "rate": 2}]) == [{**rate, "rate": 3}]
-    old, new = results(row), results()
-    new["machine"] = {**new["machine"], "versions": {"jax": "2"}}
-    assert speed.joined(old, new)["machine"]["versions"] == {"torch": "1", "jax": "2"}
-    new["machine"] = {**new["machine"], "versions": {"torch": "2"}}
-    with pytest.raises(SystemExit, match="other versions"):
-        speed.joined(old, new)
+
+
+def test_a_section_is_of_one_machine():
+    row = {"section": "layers", **TINY._asdict(), "sizes": "2 5 3 4", "threads": 1, "system": "JAX scan"}
+    every, two = (plan.chosen(plan.parsed(argv, "", speed.SECTIONS)) for argv in ((), ("--threads", "2")))
+    few = every._replace(cells=("lstm",))
+    (joined,) = speed.joined([results(row)], results(versions={"jax": "2"}), few)
+    assert joined["machine"]["versions"] == {"torch": "1", "jax": "2"} and joined["rows"] == [row]
+    for other in (results(versions={"torch": "2"}), results(processor="Q")):
+        assert speed.joined([results(row)], other, every) == [other]
+        assert speed.joined([results(row)], other, two) == [results(row), other]
+        with pytest.raises(SystemExit, match="another machine"):
+            speed.joined([results(row)], other, few)
+
+
+def test_the_page_tells_machines_apart():
+    row = {"section": "layers", **Work("lstm", 32, 100, 64, 128)._asdict(), "sizes": "32 100 64 128",
+           "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
+    rate = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "rate": 1e11}
+    told = speed_page.page([results(rate, {**row, "threads": 1}), results({**row, "threads": 2}, processor="Q")])
+    for line in ("Machine 2: Q (avx), 2 cores, S; torch 1.", "`lstm`, one thread, machine 1",
+                 "`lstm`, 2 threads, machine 2", "| torch layer | 50 (50%) |"):
+        assert line in told.splitlines(), line
+    assert "50%" not in speed_page.page([results(rate), results({**row, "threads": 1}, processor="Q")])
 
 
 def test_operations_a_second_are_a_share_of_the_faster_square_product():
@@ -228,10 +276,10 @@ def test_operations_a_second_are_a_share_of_the_faster_square_product():
     rates = [{"section": "rate", "system": s, "threads": 1, "dtype": "float32", "rate": r}
              for s, r in (("torch loop", 1e11), ("NumPy by hand", 2e11))]
     row = {**work, "section": "layers", "system": "torch layer", "milliseconds": 20.0, "operations": 10**9}
-    told = speed_page.page(results(*rates, row))
+    told = speed_page.page([results(*rates, row)])
     assert "| torch layer | 50 (25%) |" in told and "100 GFLOP/s through torch, 200 GFLOP/s through NumPy" in told
     gone = {"section": "rate", "system": "torch loop", "threads": 1, "dtype": "float32", "skipped": "no"}
-    assert "No rate was measured." in speed_page.page(results(gone, row))
+    assert "No rate was measured." in speed_page.page([results(gone, row)])
 
 
 def test_options_choose():
@@ -250,7 +298,7 @@ def test_a_narrowed_run_is_printed_and_not_written(capsys):
     before = [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
     speed.main(["--quick", "--sections", "growth,custom,zoo", "--cells", "mut1,gru", "--peers", "autograd_rnn"])
     out = capsys.readouterr().out
-    assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy, 1 | 20 | " in out
+    assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy | 20 | " in out
     assert before == [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
 
 

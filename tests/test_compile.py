@@ -176,7 +176,7 @@ def test_the_source_is_what_a_person_would_write():
     lines = zoo["lstm"].compile().source.split("def run")[1].splitlines()
     loops = [k for k, line in enumerate(lines) if line.startswith("    for ")]
     inside = [line for line in lines if line.startswith("        ")]
-    assert len(loops) == 2 and sum("matmul" in line for line in inside) == 2
+    assert len(loops) == 2 and sum("np.dot" in line for line in inside) == 2
     assert sum(".T @ " in line.split("#")[0] for line in lines) == 2
     for eq in zoo["lstm"].derivation().derived.forward.equations:
         assert any(re.search(rf"#.*(?<!\w){re.escape(equation(eq))}", line) for line in lines), eq

@@ -1,5 +1,6 @@
 """NumPy programs below the level of systems: what is written in place, what is handed out, the same shapes again."""
 
+import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,6 +53,18 @@ def test_a_replay_has_the_bits_of_the_long_way(name, dtype):
             reference = cell.gradient(params, **given)[1]
             assert all(np.allclose(found[n], reference[n], 1e-4, 1e-4) for n in reference)
     assert len(replays(cell)) == 2
+
+
+def test_memory_comes_back_after_garbage_was_collected_meanwhile():
+    cell = Cell(zoo["lstm"].text)
+    params, given = sized(cell)
+    trace = cell.compile(backend="numpy").forward(params, x=given["x"])
+    gc.collect()
+    (made,) = vars(cell.system)["_programs"].values()
+    (waiting,) = made.spaces.values()
+    assert not waiting
+    del trace
+    assert len(waiting) == 1
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -123,7 +123,7 @@ class InPlace(Expressions):
         if BATCH not in self.plan.axes(n, self.fixed) or self.counts(n):
             return None
         if n.op is P.matmul:
-            return "np.matmul({0}, {1}, out={out})" if self.of_rows(n) else None
+            return "{product}({0}, {1}, out={out})" if self.of_rows(n) else None
         if n.op is P.concat:
             together = all(a.args or a.op is READ for a in n.args) and len(
                 {self.plan.axes(a, self.fixed) for a in n.args}) == 1
@@ -157,7 +157,8 @@ class InPlace(Expressions):
             rows = self.rows(n.args[1]) if flat else self.value(n.args[1]).text
             weight = self.turned_weight(n.args[0])
             place = f"{out}.reshape(-1, {self.size(self.system.inferred.nodes[n][0])})" if flat else out
-            yield template.format(rows, weight, out=place)
+            product = "np.dot" if solid else "np.matmul"  # sooner in BLAS; it writes to nothing but whole rows
+            yield template.format(rows, weight, out=place, product=product)
             return
         x = [self.operand(a, axes, rank if n.op.pointwise else None, bare=n.op.pointwise) for a in operands(n)]
         if self.fixed:

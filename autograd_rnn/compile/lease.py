@@ -25,9 +25,15 @@ def room(spaces: dict[tuple, list[Space]], shape: tuple, make: Callable[[], Spac
 
 
 class Lease:
-    """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view."""
+    """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view.
 
-    __slots__ = ("__array_interface__", "__weakref__", "memory")
+    back: called when the last view is gone. The lease keeps alive what it belongs to, which nothing else may hold.
+    """
 
-    def __init__(self, memory: np.ndarray):
-        self.memory, self.__array_interface__ = memory, memory.__array_interface__
+    __slots__ = ("__array_interface__", "back", "memory")
+
+    def __init__(self, memory: np.ndarray, back: Callable[[], None]):
+        self.memory, self.__array_interface__, self.back = memory, memory.__array_interface__, back
+
+    def __del__(self):
+        self.back()

@@ -8,7 +8,6 @@ It is used again once nothing that was handed out of it is left.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -102,9 +101,7 @@ class Space:
 
     def lent(self, names: Iterable[str], waiting: list[Space]) -> dict[str, np.ndarray]:
         """Arrays to hand out; when the last of them is gone, the space waits for the next run."""
-        lease = Lease(self.memory)
-        self.returned = weakref.ref(lease, lambda _: waiting.append(self))
-        memory = np.asarray(lease)
+        memory = np.asarray(Lease(self.memory, lambda: waiting.append(self)))
         return {n: self.view(n, memory) for n in names}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,9 +137,7 @@ class Space(Layout):
 
     def lease(self, waiting: list[Space]) -> np.ndarray:
         """The memory for one run; when the last array made from it is gone, the space waits for the next."""
-        lease = Lease(self.memory)
-        self.returned = weakref.ref(lease, lambda _: waiting.append(self))
-        return np.asarray(lease)
+        return np.asarray(Lease(self.memory, lambda: waiting.append(self)))
 
     def clear(self) -> None:
         """Zero what is read just outside: of every run only what rests, and all where the last was given ends."""
