@@ -332,10 +332,10 @@ def test_a_grid_chooses_by_validation_and_not_by_test(tmp_path, monkeypatch):
     tried = kept.grid({"lr": (0.1, 0.2, 0.3), "T": (None, 20)}, "adding", "rnn", 2, size=3)
     assert [(one.values, one.settings["lr"]) for one in tried.rows[:3]] == [({}, 0.1), ({"T": 20}, 0.1), ({}, 0.2)]
     losses = [(0.5, 0.1), (0.4, 0.2), (0.3, 0.9), (0.6, 0.0), (0.7, 0.1), (0.8, 0.1)]
-    for one, (valid, test) in zip(tried.trials, losses):
+    for one, (held_out, test) in zip(tried.trials, losses):
         assert tried.choice is None, "not all were tried"
         (run,) = one.runs
-        run.file(tmp_path).write_text(json.dumps({"valid": valid, "test": test}))
+        run.file(tmp_path).write_text(json.dumps({"valid": held_out, "test": test}))
     assert tried.choice == tried.rows[2] and len(tried.choice.runs) == 2
     assert "among 6" in tried.told and "0.300" in tried.told and "0.800" in tried.told
 

@@ -142,8 +142,8 @@ CELLS = {
         text=ATTENTIVE, rules=dict(b_fe=1.0, b_fd=1.0),
         citation=DRAW + ", section 3: selective attention",
         notes="Filters i = 1 to N stand at g + (i - N/2 - 0.5) delta. Implementations that count i from 0 in that "
-              "formula are off by one delta. Rows of filters are normalised by a softmax, which no width can bring to 0/0. "
-              "Reading and writing have weights of their own for the attention. "
+              "formula are off by one delta. Rows of filters are normalised by a softmax, which no width can bring to "
+              "0/0. Reading and writing have weights of their own for the attention. "
               + SAMPLES.format("z='eps[t]'"),
     ),
     "vrnn": dict(
