@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 
 from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn.init import lone_sizes
@@ -92,6 +93,7 @@ DEEP = ("two_layers", "depth_gated", "recurrent_highway", "sutskever", "cho", "b
 
 
 BASES = tuple(name for name in zoo if zoo.entry(name).text)  # the others are substitutions: for what takes long
+BASES_FIRST = [pytest.param(name, marks=[] if name in BASES else [pytest.mark.long]) for name in zoo]
 NAMES = (*zoo, *(name for name in TEXTS if name not in zoo))
 
 

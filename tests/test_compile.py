@@ -106,7 +106,7 @@ def through_machine(chosen=machine.PASSES, threads=1):
         system, given, keep, threads)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "grid_lstm", "bidirectional"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "charlm", "rhn", "bidirectional"])
 def test_any_subset_of_passes_gives_the_same_numbers(name):
     cell = cell_of(name)
     params, given = problem(cell, T=3)

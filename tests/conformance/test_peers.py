@@ -5,20 +5,22 @@ from functools import cache
 import numpy as np
 import pytest
 import speed
-from cells import STEPS, cell, layers
+from cells import MODELS, cell, output
 from peers import PEERS
-from work import TOLERANCE, Work, apart, data
+from work import TOLERANCE, Work, apart, data, rows
 
-PAIRS = [(peer, name) for peer in PEERS for name in STEPS if name in PEERS[peer].cells]
+PAIRS = [(peer, name) for peer in PEERS for name in MODELS if name in PEERS[peer].cells]
 
 
 @cache
 def reference(name: str) -> dict[str, np.ndarray]:
     """Gradients, and outputs, of the evaluator in float64."""
-    params, X = data(Work(name, 3, 7, 5, 4, "float64"))
-    gradients = cell(name).gradient(params, cotangents={"h": np.ones((7, *layers(name), 3, 4))}, x=X)[1]
-    kept = {n: gradients[n] for n in (*cell(name).parameters, "x")}
-    return {**kept, "outputs": cell(name).run(params, x=X)["h"]}
+    work, out = Work(name, 3, 7, 5, 4, "float64"), output(name)
+    params, inputs = data(work)
+    cotangents = None if cell(name).loss else {out: np.ones(rows(work, out))}
+    gradients = cell(name).gradient(params, cotangents=cotangents, **inputs)[1]
+    kept = {n: gradients[n] for n in cell(name).system.having("parameter", "input")}
+    return {**kept, "outputs": cell(name).run(params, **inputs)[out]}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
