@@ -228,8 +228,8 @@ def test_adjoints_carries_and_tangents_have_their_signs():
     assert balanced(twice.latex()) and r"\mathrm{d}_{2}" in twice.latex()
     last = Cell("h[t] = tanh(U @ h[t-1] + x[t])\nL = sum(h[T]**2)")
     assert r"\mathrm{d}h_{T}^{\leftarrow}" in last.backward().latex()
-    begun = systems.cell("bahdanau").backward()  # the pre-activation a_s_0 of an end is no carry of a_s
-    assert r"\mathrm{d}a_{s,0} &= \mathrm{d}s_{0} \odot" in begun.latex("da_s_0")
+    begun = systems.cell("bahdanau").backward()  # the pre-activation a_d_0 of an end is no carry of a_d
+    assert r"\mathrm{d}a_{d,0} &= \mathrm{d}d_{0} \odot" in begun.latex("da_d_0")
 
 
 def test_long_lines_are_broken_at_plus():

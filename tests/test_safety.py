@@ -241,7 +241,7 @@ from autograd_rnn import Cell, CellError
 
 def everything(names):
     for name in names:
-        cell = Cell(systems.TEXTS[name], name)
+        cell = Cell(systems.cell(name).text, name)
         params, inputs = systems.draw(cell, T=3)
         cell.run(params, **inputs)
         cell.check_gradients(params, **inputs)
