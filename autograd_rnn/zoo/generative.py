@@ -4,16 +4,7 @@ The loss is the negative bound, in nats: what the observed costs given the laten
 was inferred about them from what was expected. Draws are reparameterised: z = mean + deviation * noise.
 """
 
-NOTHING_READ = """
-eps: noise(z)
-x: input
-xh[t] = x - sigmoid(C[t-1])                                    # what the canvas does not yet show
-r[t] = concat(x, xh[t], hd[t-1])
-i_e[t] = sigmoid(W_ie @ r[t] + U_ie @ he[t-1] + b_ie)
-f_e[t] = sigmoid(W_fe @ r[t] + U_fe @ he[t-1] + b_fe)
-o_e[t] = sigmoid(W_oe @ r[t] + U_oe @ he[t-1] + b_oe)
-g_e[t] = tanh(W_ge @ r[t] + U_ge @ he[t-1] + b_ge)
-ce[t] = f_e[t] * ce[t-1] + i_e[t] * g_e[t]
+INFERRED_AND_DECODED = """ce[t] = f_e[t] * ce[t-1] + i_e[t] * g_e[t]
 he[t] = o_e[t] * tanh(ce[t])
 mu[t] = W_mu @ he[t] + b_mu
 sigma[t] = exp(W_sigma @ he[t] + b_sigma)
@@ -23,7 +14,17 @@ f_d[t] = sigmoid(W_fd @ z[t] + U_fd @ hd[t-1] + b_fd)
 o_d[t] = sigmoid(W_od @ z[t] + U_od @ hd[t-1] + b_od)
 g_d[t] = tanh(W_gd @ z[t] + U_gd @ hd[t-1] + b_gd)
 cd[t] = f_d[t] * cd[t-1] + i_d[t] * g_d[t]
-hd[t] = o_d[t] * tanh(cd[t])
+hd[t] = o_d[t] * tanh(cd[t])"""
+NOTHING_READ = """
+eps: noise(z)
+x: input
+xh[t] = x - sigmoid(C[t-1])                                    # what the canvas does not yet show
+r[t] = concat(x, xh[t], hd[t-1])
+i_e[t] = sigmoid(W_ie @ r[t] + U_ie @ he[t-1] + b_ie)
+f_e[t] = sigmoid(W_fe @ r[t] + U_fe @ he[t-1] + b_fe)
+o_e[t] = sigmoid(W_oe @ r[t] + U_oe @ he[t-1] + b_oe)
+g_e[t] = tanh(W_ge @ r[t] + U_ge @ he[t-1] + b_ge)
+""" + INFERRED_AND_DECODED + """
 C[t] = C[t-1] + W_c @ hd[t] + b_c                              # the canvas
 kl[t] = 0.5 * sum(mu[t]**2 + sigma[t]**2 - 2 * log(sigma[t]) - 1)
 nll = bce(C[T], x)
@@ -56,17 +57,7 @@ i_e[t] = sigmoid(p_i[t] + W_ie @ hd[t-1] + U_ie @ he[t-1] + b_ie)
 f_e[t] = sigmoid(p_f[t] + W_fe @ hd[t-1] + U_fe @ he[t-1] + b_fe)
 o_e[t] = sigmoid(p_o[t] + W_oe @ hd[t-1] + U_oe @ he[t-1] + b_oe)
 g_e[t] = tanh(p_g[t] + W_ge @ hd[t-1] + U_ge @ he[t-1] + b_ge)
-ce[t] = f_e[t] * ce[t-1] + i_e[t] * g_e[t]
-he[t] = o_e[t] * tanh(ce[t])
-mu[t] = W_mu @ he[t] + b_mu
-sigma[t] = exp(W_sigma @ he[t] + b_sigma)
-z[t] = mu[t] + sigma[t] * eps[t]
-i_d[t] = sigmoid(W_id @ z[t] + U_id @ hd[t-1] + b_id)
-f_d[t] = sigmoid(W_fd @ z[t] + U_fd @ hd[t-1] + b_fd)
-o_d[t] = sigmoid(W_od @ z[t] + U_od @ hd[t-1] + b_od)
-g_d[t] = tanh(W_gd @ z[t] + U_gd @ hd[t-1] + b_gd)
-cd[t] = f_d[t] * cd[t-1] + i_d[t] * g_d[t]
-hd[t] = o_d[t] * tanh(cd[t])
+""" + INFERRED_AND_DECODED + """
 wx[t] = (A + 1) / 2 * (sum(v_x * hd[t]) + c_x + 1)             # another, by the new state, for writing
 wy[t] = (B + 1) / 2 * (sum(v_y * hd[t]) + c_y + 1)
 wvar[t] = exp(sum(v_var * hd[t]) + c_var)
