@@ -424,7 +424,7 @@ def test_a_dimension_of_a_concatenation_is_the_sum_of_its_parts():
 
 # --- ragged batches, stretches, batches of one ----------------------------------------------------------------------
 
-ALL = tuple(systems.TEXTS)
+ALL = tuple(dict.fromkeys((*systems.TEXTS, *systems.DEEP)))
 
 
 @pytest.mark.parametrize("name", ALL)
