@@ -6,6 +6,8 @@ holds in expectation. Images and pixels are handwritten digits of scikit-learn; 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..learn.data import Batch, Batches, shuffled
@@ -15,6 +17,7 @@ from .task import Data, Task
 JUDGED_BY = 1  # the seed of the noise where it is judged
 DIGITS = "scikit-learn's digits; Gregor and others, DRAW, arXiv:1502.04623, 2015, on MNIST"
 PIXELS = 64
+NOISE = 0.1  # of the waves, a deviation
 
 
 def images(batch: int, length: int, seed: int, glimpses: int, flat: bool) -> Data:
@@ -73,9 +76,6 @@ def waves(batch: int, length: int, seed: int, T: int) -> Data:
     return Data(batches(0, batch), batches(1, 500), batches(2, 500), 1)
 
 
-NOISE = 0.1
-
-
 def pixel_unigram(**_) -> float:
     """Nats per image when each pixel is lit as often as in the training set."""
     x, _labels = digit_images()
@@ -89,21 +89,21 @@ def gaussian(T: int) -> float:
     return float(0.5 * np.log(2 * np.pi * np.e * (0.5 + NOISE**2)))
 
 
+def glimpsed(definition: str, flat: bool, steps: int) -> Task:
+    return Task(
+        source=DIGITS, definition=definition, text=None, data=partial(images, flat=flat), measure="nats per image",
+        numbers=dict(glimpses=6), baselines={"each pixel as often as in the training set": pixel_unigram},
+        settings=dict(size=32, batch=32, steps=steps, every=100, lr=5e-3))
+
+
 BOUND = "The negative bound is measured, in nats, by one draw of the latent variables for each example."
 TASKS = {
-    "image_bound": Task(
-        source=DIGITS,
-        definition="8 x 8 pixels of handwritten digits, each in [0, 1], told by Bernoulli variables after a number of "
-                   "glimpses. The first 1,297 digits are learnt from, the last 250 tested. " + BOUND,
-        text=None, data=lambda **given: images(**given, flat=True), measure="nats per image", numbers=dict(glimpses=6),
-        baselines={"each pixel as often as in the training set": pixel_unigram},
-        settings=dict(size=32, batch=32, steps=1500, every=100, lr=5e-3)),
-    "image_bound_attention": Task(
-        source=DIGITS,
-        definition="As image_bound, with x[b,a] as rows and columns, for models that look at a part of the image.",
-        text=None, data=lambda **given: images(**given, flat=False), measure="nats per image", numbers=dict(glimpses=6),
-        baselines={"each pixel as often as in the training set": pixel_unigram},
-        settings=dict(size=32, batch=32, steps=1000, every=100, lr=5e-3)),
+    "image_bound": glimpsed(
+        "8 x 8 pixels of handwritten digits, each in [0, 1], told by Bernoulli variables after a number of "
+        "glimpses. The first 1,297 digits are learnt from, the last 250 tested. " + BOUND, flat=True, steps=1500),
+    "image_bound_attention": glimpsed(
+        "As image_bound, with x[b,a] as rows and columns, for models that look at a part of the image.", flat=False,
+        steps=1000),
     "row_bound": Task(
         source="scikit-learn's digits, row by row",
         definition="A handwritten digit as 8 rows of 8 pixels, each row told from those above it and from a latent "
@@ -112,7 +112,7 @@ TASKS = {
         baselines={"each pixel as often as in the training set": pixel_unigram},
         settings=dict(size=32, batch=32, steps=1500, every=100, lr=3e-3)),
     "wave_bound": Task(
-        source="a synthetic signal of your own, for models with Gaussian outputs",
+        source="a synthetic signal, for models with Gaussian outputs",
         definition="A sine of a period from 8 to 16 steps with any phase, and Gaussian noise of deviation 0.1, T "
                    "steps. " + BOUND,
         text=None, data=waves, measure="nats per step", numbers=dict(T=40),

@@ -116,9 +116,10 @@ TASKS = {
         baselines={"at random": lambda: 0.99},
         settings=dict(size=32, embedding=8, batch=32, steps=1000, every=100, lr=5e-3)),
     "addition": Task(
-        source="Kalchbrenner, Danihelka, Graves, arXiv:1507.01526, 2015, whose n is 15; numbers of your own",
+        source="Kalchbrenner, Danihelka, Graves, arXiv:1507.01526, 2015, whose n is 15",
         definition="Two numbers of n digits are read digit by digit; then their sum of n + 1 digits is to be told, the "
                    "first digit first, none of it being shown. The share of the sum's digits that are wrong.",
         text=COPY, data=fresh(addition, 11), measure="share of digits wrong", numbers=dict(n=2), wrong=sum_wrong,
+        baselines={"a digit at random": lambda n: 0.9},
         settings=dict(size=32, batch=32, steps=1000, every=100, lr=5e-3)),
 }
