@@ -8,8 +8,9 @@
 gradient). `p` holds the parameters by our names.
 `before(x)` is what needs no state: of all steps at once, where the peer can, else of one. `step(state, *before)` gives
 the next state, h first. The steps are written as one would for speed: weights stacked, input products hoisted.
-For models `xp` also has join (columns), onehot, cross_entropy (of each row), and `sweep((before, step), x, states,
-layers, reverse)`, the peer's loop from states of zero: h at every step.
+For models `xp` also has join (columns), onehot, cross_entropy (of each row), softmax (over rows), maximum, softplus,
+log, and `sweep((before, step), x, states, layers, reverse, first)`, the peer's loop from the first states, zeros where
+none are given: of each step's state the first array.
 """
 
 from __future__ import annotations
@@ -310,6 +311,71 @@ def characters(xp, p, k):
     return xp.cross_entropy(h @ p["V"].T + p["c"], k).sum(0)
 
 
+def attentive(xp, p, x, k, new_state=False):
+    """Bahdanau's: an encoder both ways, a decoder that looks at all of it; the read-out after the loop."""
+    found = []
+    for way in "fb":
+        own = part(p, way)
+        own.update({f"{letter}_n": own[f"{letter}_h"] for letter in "WUb"})
+        found.append(xp.sweep(gru(xp, own), x, reverse=way == "b"))
+    h = xp.join(found)
+    keys, begun = h @ p["U_a"].T + p["b_a"], xp.tanh(found[1][0] @ p["W_0"].T + p["b_0"])
+    e = xp.onehot(k, p["V"].shape[0]) @ p["E"].T
+    e = xp.concat([0 * e[:1], e[:-1]])
+    own = part(p, "d")
+    W, C, b = stacked(xp, own, "rzn", "WCb")
+    (U,), U_n, W_a, v = stacked(xp, own, "rz", "U"), own["U_n"].T, p["W_a"].T, p["v"]
+    n = U_n.shape[0]
+
+    def step(state, a):
+        _, d = state
+        alpha = xp.softmax((xp.tanh(keys + d @ W_a) * v).sum(-1))
+        ctx = (alpha[..., None] * h).sum(0)
+        a = a + ctx @ C
+        r, z = xp.split(xp.sigmoid(a[:, :2 * n] + d @ U), 2)
+        new = d + z * (xp.tanh(a[:, 2 * n:] + (r * d) @ U_n) - d)
+        return xp.join([new if new_state else d, ctx]), new
+
+    seen = xp.sweep((lambda e: (e @ W + b,), step), e, first=(xp.join([begun, h[0]]), begun))
+    pieces = (seen @ xp.join([p[f"O_{m}"], p[f"Q_{m}"]]).T + e @ p[f"P_{m}"].T + p[f"b_m{m}"] for m in "12")
+    return xp.cross_entropy(xp.maximum(*pieces) @ p["V"].T + p["b_y"], k).sum(0)
+
+
+def variational(xp, p, x, eps):
+    """The VRNN: in the loop what h depends on; what is expected, the read-out and the bound after it."""
+    phi = xp.relu(x @ p["W_x"].T + p["b_x"])
+    n, m, width = phi.shape[-1], p["W_z"].shape[0], eps.shape[-1]
+    W, U, b = stacked(xp, p, "ifog")
+    enc_x, enc_h = p["W_e"][:, :n].T, p["W_e"][:, n:].T
+    told, told_b = xp.concat([p["W_em"], p["W_es"]]).T, xp.concat([p["b_em"], p["b_es"]])
+    W_z, hidden = p["W_z"].T, p["U_i"].shape[0]
+
+    def before(given):
+        phi, eps = given[..., :n], given[..., n:]
+        return phi @ enc_x + p["b_e"], phi @ W[:n] + b, eps
+
+    def step(state, e, a, eps):
+        _, h, c = state
+        mu, s = xp.split(xp.relu(e + h @ enc_h) @ told + told_b, 2)
+        s = xp.softplus(s) + 1e-4
+        phi_z = xp.relu((mu + s * eps) @ W_z + p["b_z"])
+        seen = xp.join([h, phi_z, mu, s])
+        i, f, o, g = xp.split(a + phi_z @ W[n:] + h @ U, 4)
+        c = xp.sigmoid(f) * c + xp.sigmoid(i) * xp.tanh(g)
+        return seen, xp.sigmoid(o) * xp.tanh(c), c
+
+    zero = 0 * (phi[0] @ W[:n, :hidden])
+    first = xp.join([zero, 0 * (phi[0] @ W[:n, :m]), 0 * eps[0], 0 * eps[0]]), zero, zero
+    seen = xp.sweep((before, step), xp.join([phi, eps]), first=first)
+    h, phi_z = seen[..., :hidden], seen[..., hidden:hidden + m]
+    mu, s = seen[..., -2 * width:-width], seen[..., -width:]
+    prior = xp.relu(h @ p["W_p"].T + p["b_p"])
+    mu_0, s_0 = prior @ p["W_pm"].T + p["b_pm"], xp.softplus(prior @ p["W_ps"].T + p["b_ps"]) + 1e-4
+    y = xp.relu(xp.join([phi_z, h]) @ p["W_d"].T + p["b_d"]) @ p["V"].T + p["b_y"]
+    kl = 0.5 * (2 * xp.log(s_0 / s) + (s**2 + (mu - mu_0)**2) / s_0**2 - 1).sum(-1)
+    return (kl + (xp.softplus(y) - x * y).sum(-1)).sum(0)
+
+
 # Those that sweep once from x to h.
 STEPS: dict[str, Callable] = {
     "rnn": rnn,
@@ -364,4 +430,7 @@ MODELS: dict[str, Callable] = {
     "birnn": partial(both_ways, name="rnn"),
     "bilstm": partial(both_ways, name="lstm"),
     "charlm": characters,
+    "bahdanau": attentive,
+    "bahdanau_new_state": partial(attentive, new_state=True),
+    "vrnn": variational,
 }

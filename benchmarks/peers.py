@@ -90,10 +90,10 @@ def torch_layer(work: Work, params: dict, inputs: dict) -> Prepared:
 def torch_loop(work: Work, params: dict, inputs: dict) -> Prepared:
     import torch
 
-    def sweep(made, x, states=1, layers=(), reverse=False):
+    def sweep(made, x, states=1, layers=(), reverse=False, first=None):
         before, step = made
         order = slice(None, None, -1 if reverse else 1)
-        state, found = (x.new_zeros(*layers, work.B, work.H),) * states, []
+        state, found = first or (x.new_zeros(*layers, work.B, work.H),) * states, []
         for given in list(zip(*(a.unbind() for a in before(x))))[order]:
             state = step(state, *given)
             found.append(state[0])
@@ -103,7 +103,8 @@ def torch_loop(work: Work, params: dict, inputs: dict) -> Prepared:
     xp = SimpleNamespace(
         sigmoid=torch.sigmoid, tanh=torch.tanh, relu=torch.relu, concat=torch.cat, stack=torch.stack, where=torch.where,
         split=lambda a, n: torch.chunk(a, n, -1), cut=torch.Tensor.detach, join=lambda a: torch.cat(a, -1),
-        onehot=lambda k, n: F.one_hot(k, n).to(dtype), sweep=sweep,
+        onehot=lambda k, n: F.one_hot(k, n).to(dtype), sweep=sweep, softmax=lambda a: torch.softmax(a, 0),
+        maximum=torch.maximum, softplus=F.softplus, log=torch.log,
         cross_entropy=lambda y, k: F.cross_entropy(y.flatten(0, 1), k.flatten(), reduction="none").view(k.shape))
     leaves, constants = ({n: torch.from_numpy(v) for n, v in group.items()}
                          for group in differentiated(work, {**params, **inputs}))
@@ -146,15 +147,15 @@ def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
         import jax.numpy as jnp
 
         jax.config.update("jax_enable_x64", work.dtype == "float64")
-        def sweep(made, x, states=1, layers=(), reverse=False):
+        def sweep(made, x, states=1, layers=(), reverse=False, first=None):
             before, step = made
 
             def scanned(state, given):
                 state = step(state, *(given if hoisted else before(given)))
                 return state, state[0]
 
-            zeros = jnp.zeros((*layers, work.B, work.H), work.dtype)
-            return jax.lax.scan(scanned, (zeros,) * states, before(x) if hoisted else x, reverse=reverse)[1]
+            begun = first or (jnp.zeros((*layers, work.B, work.H), work.dtype),) * states
+            return jax.lax.scan(scanned, begun, before(x) if hoisted else x, reverse=reverse)[1]
 
         def cross_entropy(y, k):
             return jax.nn.logsumexp(y, -1) - jnp.take_along_axis(y, k[..., None], -1)[..., 0]
@@ -163,7 +164,8 @@ def jax_scan(hoisted: bool) -> Callable[..., Prepared]:
             sigmoid=jax.nn.sigmoid, tanh=jnp.tanh, relu=jax.nn.relu, concat=jnp.concatenate, stack=jnp.stack,
             where=jnp.where, split=lambda a, n: jnp.split(a, n, -1), cut=jax.lax.stop_gradient,
             join=lambda a: jnp.concatenate(a, -1), onehot=lambda k, n: jax.nn.one_hot(k, n, dtype=work.dtype),
-            cross_entropy=cross_entropy, sweep=sweep)
+            cross_entropy=cross_entropy, sweep=sweep, softmax=lambda a: jax.nn.softmax(a, 0), maximum=jnp.maximum,
+            softplus=jax.nn.softplus, log=jnp.log)
         leaves, constants = ({n: jnp.asarray(v) for n, v in group.items()}
                              for group in differentiated(work, {**params, **inputs}))
 

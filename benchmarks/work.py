@@ -51,7 +51,7 @@ def shapes(work: Work) -> dict[str, tuple[int, ...]]:
 def rows(work: Work, name: str) -> tuple[int, ...]:
     """The shape of an input or output of a step."""
     c, sizes = cell(work.cell), lengths(work)
-    lead = tuple(work.T if i == c.system.time else sizes[i] for i in c.system.axes[name])
+    lead = tuple(sizes[i] if i in c.system.model else work.T for i in c.system.axes[name])
     return (*lead, work.B, *(sizes[d] for d in c.shapes[name]))
 
 

@@ -117,10 +117,10 @@ def test_numpy_by_hand(name, block, monkeypatch):
 
 def in_numpy(work):
     """What a model asks of a peer, in NumPy."""
-    def sweep(made, x, states=1, layers=(), reverse=False):
+    def sweep(made, x, states=1, layers=(), reverse=False, first=None):
         before, step = made
         order = slice(None, None, -1 if reverse else 1)
-        state, found = (np.zeros((*layers, work.B, work.H)),) * states, []
+        state, found = first or (np.zeros((*layers, work.B, work.H)),) * states, []
         for given in list(zip(*before(x)))[order]:
             state = step(state, *given)
             found.append(state[0])
@@ -132,7 +132,9 @@ def in_numpy(work):
     return SimpleNamespace(
         sigmoid=lambda a: 1 / (1 + np.exp(-a)), tanh=np.tanh, relu=lambda a: np.maximum(a, 0), concat=np.concatenate,
         split=lambda a, n: np.split(a, n, -1), stack=np.stack, where=np.where, cut=np.array, sweep=sweep,
-        join=lambda a: np.concatenate(a, -1), onehot=lambda k, n: np.eye(n)[k], cross_entropy=cross_entropy)
+        join=lambda a: np.concatenate(a, -1), onehot=lambda k, n: np.eye(n)[k], cross_entropy=cross_entropy,
+        softmax=lambda a: np.exp(a) / np.exp(a).sum(0), maximum=np.maximum, log=np.log,
+        softplus=lambda a: np.logaddexp(a, 0))
 
 
 @pytest.mark.parametrize("name", MODELS)
