@@ -93,7 +93,16 @@ DEEP = ("two_layers", "depth_gated", "recurrent_highway", "sutskever", "cho", "b
 
 
 BASES = tuple(name for name in zoo if zoo.entry(name).text)  # the others are substitutions: for what takes long
-BASES_FIRST = [pytest.param(name, marks=[] if name in BASES else [pytest.mark.long]) for name in zoo]
+LARGE = {name for name in zoo if len(zoo[name].equations) > 15}
+
+
+def weighed(names) -> list:
+    """Names for what takes long: variants, and models of many equations, run behind the marker."""
+    return [pytest.param(name, marks=[pytest.mark.long] if name in LARGE or name in set(zoo) - set(BASES) else [])
+            for name in names]
+
+
+SHORT_FIRST = weighed(zoo)
 NAMES = (*zoo, *(name for name in TEXTS if name not in zoo))
 
 

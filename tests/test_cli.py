@@ -40,7 +40,7 @@ def test_show_prints_a_cell_with_its_source(name, capsys):
         assert any(line.split()[:2] == [variable, role] for line in out.splitlines())
 
 
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 def test_derive_prints_the_derivation(name, capsys, tmp_path):
     status, out, _ = outcome(capsys, "derive", name)
     assert status == 0 and out == zoo[name].derivation().text()

@@ -80,7 +80,7 @@ def test_compiled_is_the_reference(name, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 def test_single_precision_is_as_good_as_the_reference(name, backend):
     cell = zoo[name]
     params, given = problem(cell, T=20)

@@ -41,7 +41,7 @@ def test_every_step_and_every_printed_equation_is_proved(name):
     assert len(proof.steps) == len(derivation.steps) and len(proof.recursion) == len(derivation.recursion)
 
 
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 @pytest.mark.parametrize("order", ["backward", "tangent"])
 def test_second_order_is_proved_the_same_way(name, order):
     derivation = getattr(zoo[name], order)().derivation()
@@ -147,8 +147,10 @@ def test_sums_within_sums():
 
 
 def test_the_closed_form_is_proved_where_there_is_one_loop():
-    layered = {name for name in zoo if len(zoo[name].system.indices) > 1}
-    assert {name for name in zoo if not zoo[name].derivation().check(points=2).closed} == layered
+    joined = {name for name in systems.BASES if re.search(r"concat\([^)]*\[t-1\]", zoo[name].text)}  # in the loop
+    nested = {name for name in systems.BASES if len(zoo[name].system.indices) > 1} - {"cho", "bahdanau"}  # two of s
+    found = {name for name in systems.BASES if not zoo[name].derivation().check(points=2).closed}
+    assert found == joined | nested and {"vrnn", "draw", "lstm_stacked"} <= found
     both_ways = systems.cell("bidirectional").derivation().check(points=2)
     assert len(both_ways.closed) == 6 and both_ways.ok  # whole and truncated; forward, backward, and above them
 

@@ -443,8 +443,8 @@ SHARED = {  # what weights alone make
         h[t] = tanh(W @ x[t] + R @ h[t-1])
     """,
     "numbers": "s: ()\na = exp(s)\nb = a / 2\nh[t] = tanh(a * (W @ x[t]) + b * h[t-1])",
-    "a long way": "\n".join(["a0 = tanh(p)", *(f"a{k} = sin(a{k - 1}) + a0" for k in range(1, 150)),
-                             "h[t] = tanh(W @ x[t] + a149 * h[t-1])"]),
+    "a long way": "\n".join(["a0 = tanh(p)", *(f"a{k} = sin(a{k - 1}) + a0" for k in range(1, 40)),
+                             "h[t] = tanh(W @ x[t] + a39 * h[t-1])"]),
 }
 
 
@@ -514,7 +514,7 @@ def test_sums_over_all_steps_go_on_from_stretch_to_stretch(name):
     assert value == found_value and all((true[n] == found[n]).all() for n in true)
 
 
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 def test_a_budget_changes_no_bit_of_any_cell_or_is_refused(name):
     cell = zoo[name]
     params, given = problem(cell, T=150)

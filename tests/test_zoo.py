@@ -26,7 +26,7 @@ def test_gradients_by_complex_step(name, T):
     assert {len(v) for n, v in inputs.items() if "t" in cell.system.axes[n]} == {T}
 
 
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 def test_gradients_by_complex_step_at_length(name):
     test_gradients_by_complex_step(name, 500)
 
@@ -39,7 +39,7 @@ def test_gradients_with_lengths_and_a_loss(name):
     assert report.ok, report
 
 
-@pytest.mark.parametrize("name", systems.BASES_FIRST)
+@pytest.mark.parametrize("name", systems.SHORT_FIRST)
 def test_second_derivative(name):
     """The gradient of <v, dU> by differentiating the backward cell, against complex step."""
     backward = systems.with_loss(zoo[name]).backward()
