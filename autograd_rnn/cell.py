@@ -403,8 +403,8 @@ class Cell:
         outputs. backend: "llvm", machine code (the extra `fast`); "numpy"; "auto", the first that is there. threads:
         how many the examples are shared among; by default as many as there are processors. memory: what a gradient
         may take beside the arrays given and handed out, like "64MB"; it then goes over the sequence in stretches, at
-        the price of computing most of it twice. Neither batch, length nor sizes change a program, and neither threads
-        nor memory a bit of what it gives.
+        the price of computing most of it twice, or over some examples at a time where a cell allows no stretches.
+        Neither batch, length nor sizes change a program, and neither threads nor stretches a bit of what it gives.
 
         >>> program = Cell("h[t] = tanh(w * h[t-1] + x[t])\\nL = sum_t(h[t])\\nx: input()\\nw: ()").compile()
         >>> value, grads = program.gradient({"w": 0.5}, x=[1.0, 0.0])

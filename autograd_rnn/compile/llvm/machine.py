@@ -35,6 +35,7 @@ from .partition import Overwritten, Partition, steps_of
 from .places import Writer
 from .rows import weight
 from .shared import shared
+from .shares import Shares
 from .space import Space
 from .stretches import Stretches
 from .totals import Sum, Together, riders, together, totals
@@ -168,11 +169,12 @@ class Machine:
                 and n not in writer.resting and time in self.system.axes[n] and not self.keep.get(n)]
 
     def space(self, given: Given, threads: int, memory: int | None) -> Space:
-        """Room for a run: for all of it, or for as long stretches as the memory allows."""
+        """Room for a run: for all of it, or for as long stretches, or as many examples, as the memory allows."""
         space = Space(self, given)
         threads = threads if space.total > ALONE else 1
         if memory is not None and space.bytes(threads) > memory:
-            space = Stretches.within(self, given, threads, memory)
+            found = Stretches.within(self, given, threads, memory)
+            space = Shares.within(self, given, threads, memory, found) if isinstance(found, str) else found
         return space.allocate(threads)
 
 

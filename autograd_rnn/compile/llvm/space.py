@@ -46,9 +46,12 @@ class Space(Layout):
     def told(self) -> str:
         """What a run was foreseen to take of memory, and what it took."""
         extents = ", ".join(f"{i.upper()} = {n}" for i, n in self.full.extents.items())
-        foreseen, taken = self.bytes(self.threads) / 2**20, (self.memory.nbytes + self.hand.nbytes) / 2**20
         return (f"last run, {extents}, {self.full.batch} examples, {self.dtype}: "
-                f"{foreseen:.2f} MB foreseen, {taken:.2f} MB taken")
+                f"{self.bytes(self.threads) / 2**20:.2f} MB foreseen, {self.taken() / 2**20:.2f} MB taken")
+
+    def taken(self) -> int:
+        """What a run took, in bytes."""
+        return self.memory.nbytes + self.hand.nbytes
 
     def allocate(self, threads: int) -> Space:
         """The space with its memory, and in the context all that does not change from run to run."""
@@ -148,7 +151,7 @@ class Space(Layout):
         """What a run starts from: ends, lengths, offsets."""
         given = run.given
         if given.lengths:
-            self.memory.fill(0)
+            self.memory[:self.start + self.sums].fill(0)
         for i, lengths in self.lengths.items():
             lengths[...] = given.lengths.get(i, self.given.extents[i])
         self.clear()

@@ -16,7 +16,6 @@ import numpy as np
 from ... import primitives as P
 from ...arrays import Arrays, Given
 from ...equations import BATCH, Equation
-from ...errors import CellError
 from ...graph import EXTENT, READ, Node, option
 from ...order import contraction
 from .products import BLOCK
@@ -32,11 +31,11 @@ class Stretches(Space):
     """The memory of one stretch at a time, and of what crosses."""
 
     @classmethod
-    def within(cls, machine: Machine, given: Given, threads: int, memory: int) -> Stretches:
-        """The longest stretches that fit. Raises CellError where a cell does not allow stretches, or none fits."""
+    def within(cls, machine: Machine, given: Given, threads: int, memory: int) -> Stretches | str:
+        """The longest stretches that fit, or why there are none."""
         reason = obstacle(machine, given)
         if reason:
-            raise CellError(f"The program cannot keep to a budget of memory: {reason}.", remedy="Leave out `memory`.")
+            return reason
         step = BLOCK // gcd(BLOCK, given.batch)
         one, two = cls(machine, given, step), cls(machine, given, 2 * step)
         most = -(-given.extents[machine.system.time or ""] // step)
@@ -45,8 +44,7 @@ class Stretches(Space):
         count = next((n for n in range(most, 0, -1) if fixed + n * each + -(-most // n) * crossing <= memory), None)
         if count is None:
             least = min(fixed + n * each + -(-most // n) * crossing for n in range(1, most + 1))
-            raise CellError(f"The program needs {least / 2**20:.2f} MB; the budget is {memory / 2**20:.2f} MB.",
-                            remedy=f'Give memory="{least // 2**20 + 1}MB", or a smaller batch.')
+            return f"stretches of {step} steps need {least / 2**20:.2f} MB"
         return cls(machine, given, count * step)
 
     def __init__(self, machine: Machine, given: Given, stretch: int):

@@ -125,10 +125,10 @@ def correlation(writer: Writer, frame: Frame, group: Together, scratch, part, pa
 
 
 def column_sum(writer: Writer, frame: Frame, n: Node, part, parts, layer: Mapping) -> None:
-    """sum_batch(sum_t(e[t])): from the last position on the sums over the examples; components are shared out."""
+    """sum_batch(sum_t(sum_s(e[t,s]))): from the last positions on, sums over examples; components are shared out."""
     b, lanes = frame.builder, frame.lanes
     bound, e = summand(n)
-    index = next((i for i in bound if i != BATCH), None)
+    over = sorted(set(bound) - {BATCH}, key=lambda i: i != writer.system.time)  # time first: sums go on along it
     count = frame.product(writer.dims(n))
     target = result(frame, "total", n, layer)
     low, high = share_of(frame, count, writer.width, part, parts)
@@ -138,23 +138,23 @@ def column_sum(writer: Writer, frame: Frame, n: Node, part, parts, layer: Mappin
         rest = b.sub(high, j)
         mask = lanes.first(rest)
 
-        def at_position(position):
-            at = {**layer, index: position}
-
-            def example_sum(k, before):
+        def examples(at):
+            def example(k, before):
                 inside = frame.within(at, k)
                 return before + lanes.choose(inside, value(writer, frame, e, at, k, j, mask), 0)
 
-            return folded(lanes, frame.number(0), frame.word("batch"), lanes.constant(0), example_sum)
+            return folded(lanes, frame.number(0), frame.word("batch"), lanes.constant(0), example)
 
-        if index is None:
-            found = at_position(None)
-        else:
-            end = b.add(frame.word("extent", index), frame.number(1))
-            place = lanes.address(target, j)
-            more = b.icmp_signed("!=", frame.word("begun"), frame.number(0))
-            before = lanes.choose(more, lanes.load(place, mask), 0)
-            found = folded(lanes, frame.number(1), end, before, lambda k, before: before + at_position(b.sub(end, k)))
+        def positions(at, left, before):
+            if not left:
+                return before + examples(at)
+            end = b.add(frame.word("extent", left[0]), frame.number(1))
+            return folded(lanes, frame.number(1), end, before, lambda k, before: positions(
+                {**at, left[0]: b.sub(end, k)}, left[1:], before))
+
+        place = lanes.address(target, j)
+        more = b.icmp_signed("!=", frame.word("begun"), frame.number(0))
+        found = positions(layer, over, lanes.choose(more, lanes.load(place, mask), 0))
         lanes.store(found, lanes.address(target, j), mask)
 
     loop(b, low, high, writer.width, components)
@@ -197,7 +197,7 @@ def summed(writer: Writer, n: Node) -> bool:
     """Whether a node is a sum over all rows: of products of two vectors, or of what rows can make."""
     system, fused = writer.system, contraction(n)
     bound, e = (fused[0], fused[1]) if fused else summand(n)
-    if BATCH not in bound or len(bound) > 2 or not system.free(n) <= system.model:
+    if BATCH not in bound or len(bound) > (2 if fused else 3) or not system.free(n) <= system.model:
         return False
     varying = {*bound, *system.free(n)}
     if fused:
