@@ -274,7 +274,7 @@ unslice = Primitive("unslice", _unslice, lambda g, y, part, x: (node(slice, g, p
 exp = Primitive("exp", np.exp, lambda g, y, x: (g * y,), sympy=lambda e, x: e.exp(x), latex=r"\exp{0:10}",
                 machine=lambda v, x: v.exp(x))
 log = Primitive("log", _log, lambda g, y, x: (g / x,), sympy=lambda e, x: e.log(x), latex=r"\log{0:10}",
-                numpy="np.log({0})", machine=lambda v, x: v.each("log", x))
+                numpy="np.log({0})", machine=lambda v, x: v.log(x))
 sqrt = Primitive("sqrt", _sqrt, lambda g, y, x: (g / (2 * y),), sympy=lambda e, x: e.sqrt(x), latex=r"\sqrt{{{0}}}",
                  numpy="np.sqrt({0})", machine=lambda v, x: v.call("sqrt", x))
 sin = Primitive("sin", np.sin, lambda g, y, x: (g * cos(x),), sympy=lambda e, x: e.sin(x), latex=r"\sin{0:10}",
@@ -295,7 +295,7 @@ sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
                      sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}{0:10}",
                      numpy="np.logaddexp(0, {0})",
-                     machine=lambda v, x: v.maximum(x, 0) + v.each("log1p", v.exp(-v.absolute(x))))
+                     machine=lambda v, x: v.maximum(x, 0) + v.log1p(v.exp(-v.absolute(x))))
 abs = Primitive("abs", _abs, lambda g, y, x: (g * sign(x),), sympy=lambda e, x: e.Abs(x), latex=r"\lvert {0} \rvert",
                 numpy="np.abs({0})", machine=lambda v, x: v.absolute(x))
 sign = Primitive("sign", _sign, None, sympy=lambda e, x: e.sign(x), latex=r"\operatorname{{sign}}{0:10}",

@@ -76,12 +76,17 @@ def points(dtype) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "sech", "softplus"])
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "sech", "softplus", "log"])
 def test_within_four_units_in_the_last_place(name, dtype):
     mpmath = pytest.importorskip("mpmath")
     true = {"exp": mpmath.exp, "tanh": mpmath.tanh, "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-            "sech": mpmath.sech, "softplus": lambda x: mpmath.log(1 + mpmath.exp(x))}[name]
+            "sech": mpmath.sech, "softplus": lambda x: mpmath.log(1 + mpmath.exp(x)), "log": mpmath.log}[name]
     x, limit = points(dtype), 4
+    if name == "log":  # of numbers of every size, subnormal ones too, and beside 1 and its own steps
+        steps = np.outer(2.0 ** np.arange(-5, 6), np.sqrt(0.5) + np.linspace(-1e-6, 1e-6, 9)).ravel()
+        least = np.finfo(dtype).smallest_subnormal * np.arange(1, 50)
+        x = np.concatenate([np.exp(x / 1.01), 1 + 1e-3 * x[:300], steps, least]).astype(dtype)
+        x = x[x > 0]
     worst = 0.0
     with mpmath.workdps(340):
         for xi, yi in zip(x, applied(name, dtype)(x)):
@@ -102,7 +107,7 @@ def test_within_four_units_in_the_last_place(name, dtype):
     ("abs", [-0.0, -3.0, -np.inf], [0.0, 3, np.inf]),
     ("sign", [0.0, 2.0, -2.0], [0, 1, -1]),
     ("sqrt", [4.0, 0.0, -1.0], [2, 0, np.nan]),
-    ("log", [1.0, 0.0, -1.0], [0, -np.inf, np.nan]),
+    ("log", [1.0, 0.0, -1.0, np.inf, -np.inf], [0, -np.inf, np.nan, np.inf, np.nan]),
     ("floor", [1.5, -1.5], [1, -2]),
 ])
 def test_special_values(name, at, expected, dtype):

@@ -170,8 +170,7 @@ class Lanes:
         """
         digits, terms = (53, 13) if self.double else (24, 7)
         magic = 1.5 * 2.0 ** (digits - 1)
-        high = float.fromhex("0x1.62e42fee00000p-1") if self.double else float.fromhex("0x1.62e400p-1")
-        low = 1.90821492927058770002e-10 if self.double else 1.428606765330187045e-06
+        high, low = self._log_two()
         t = self.call("fma", x, 1 / log(2), magic)
         n = t - magic
         r = self.call("fma", n, -low, self.call("fma", n, -high, x))
@@ -182,6 +181,11 @@ class Lanes:
         whole = self.builder.sub(self.builder.bitcast(t.value, self.integers),
                                  self.builder.bitcast(self.constant(magic).value, self.integers))
         return p, whole
+
+    def _log_two(self) -> tuple[float, float]:
+        """log(2) in two parts."""
+        return ((float.fromhex("0x1.62e42fee00000p-1"), 1.90821492927058770002e-10) if self.double else
+                (float.fromhex("0x1.62e400p-1"), 1.428606765330187045e-06))
 
     def _power_of_two(self, n: ir.Value) -> Vector:
         bias, shift = (1023, 52) if self.double else (127, 23)
@@ -218,6 +222,39 @@ class Lanes:
     def sech(self, x) -> Vector:
         e = self.exp(-self.absolute(x))
         return 2 * e / self.call("fma", e, e, 1)
+
+    def log(self, x, rest=0.0) -> Vector:
+        """log x + rest, for a small rest: x = 2**n (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), s = f / (2 + f), and
+
+        log(1 + f) = 2 atanh(s) = f - (f**2 / 2 - s (f**2 / 2 + 2 s**2 / 3 + 2 s**4 / 5 + ...)), as in fdlibm.
+        """
+        shift, terms, least = (52, 9, 2.0 ** -1022) if self.double else (23, 4, 2.0 ** -126)
+        b, x, half = self.builder, self.constant(x), self.constant(0.5 ** 0.5)
+        small = self.compare("<", x, least)  # too small for a whole exponent
+        scaled = self.choose(small, x * 2.0 ** (shift + 2), x)
+        root = b.bitcast(half.value, self.integers)
+        above = b.sub(b.bitcast(scaled.value, self.integers), root)
+        whole = b.ashr(above, self._whole(shift))
+        fraction = b.add(b.sub(above, b.shl(whole, self._whole(shift))), root)
+        n = Vector(self, b.sitofp(whole, self.type)) - self.choose(small, shift + 2, 0)
+        f = Vector(self, b.bitcast(fraction, self.type)) - 1
+        s = f / (f + 2)
+        z, square = s * s, f * f * 0.5
+        series: Vector = self.constant(2 / (2 * terms + 1))
+        for k in range(terms - 1, 0, -1):
+            series = self.call("fma", series, z, 2 / (2 * k + 1))
+        high, low = self._log_two()
+        inner = self.call("fma", s, self.call("fma", series, z, square), self.call("fma", n, low, rest))
+        found = self.call("fma", n, high, f - (square - inner))
+        usual = b.and_(self.compare(">", x, 0), self.compare("<", x, float("inf")))
+        return self.choose(usual, found, self.choose(self.compare("==", x, 0), float("-inf"), self.choose(
+            self.compare(">", x, 0), x, float("nan"))))
+
+    def log1p(self, x) -> Vector:
+        """log(1 + x) for x >= 0, with what 1 + x has lost."""
+        x = self.constant(x)
+        one_more = x + 1
+        return self.log(one_more, (x - (one_more - 1)) / one_more)
 
     def power(self, x: Vector, exponent: float) -> Vector:
         """Whole powers by squaring, as the reference does."""

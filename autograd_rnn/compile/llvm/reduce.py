@@ -139,7 +139,7 @@ def along_components(stage: Rows, n: Node, example) -> None:
         return
     total = fold_row(stage, count, lambda j, mask: lanes.exp(operand(j, mask) - top), add, 0.0)
     if n.op is P.logsumexp:
-        put(stage, target, example, top + lanes.each("log", total))
+        put(stage, target, example, top + lanes.log(total))
         return
     each_component(stage, count, lambda j, mask: lanes.store(
         lanes.exp(operand(j, mask) - top) / total, stage.address(target, example, j), mask))
@@ -196,7 +196,7 @@ def along_index(stage: Rows, n: Node, index: str, example) -> None:
             return
         total = fold(add, lambda k: lanes.exp(operand(k) - top), 0.0)
         if n.op is P.logsumexp:
-            store(top + lanes.each("log", total))
+            store(top + lanes.log(total))
             return
         loop(b, one, end, 1, lambda k: store(lanes.exp(operand(k) - top) / total))
 
@@ -240,9 +240,9 @@ def cross_entropy(stage: Rows, n: Node, example) -> None:
     top = lanes.maximum(fold_row(stage, count, lambda j, mask: value(j, mask) - own, lanes.maximum, float("-inf")), 0)
     others = fold_row(stage, count, lambda j, mask: lanes.choose(
         _target(stage, chosen, j), 0, lanes.exp(value(j, mask) - own - top)), add, 0.0)
-    large = lanes.each("log", lanes.exp(-top) + others)
+    large = lanes.log(lanes.exp(-top) + others)
     put(stage, stage.spots[n], example, top + lanes.choose(lanes.compare(">", top, 0), large,
-                                                           lanes.each("log1p", others)))
+                                                           lanes.log1p(others)))
 
 
 def softmax_error(stage: Rows, n: Node, example) -> None:
@@ -274,6 +274,6 @@ def bce(stage: Rows, n: Node, example) -> None:
 
     def term(j, mask):
         logit, wanted = expression(stage, y, example, j, mask), expression(stage, x, example, j, mask)
-        return lanes.maximum(logit, 0) - wanted * logit + lanes.each("log1p", lanes.exp(-lanes.absolute(logit)))
+        return lanes.maximum(logit, 0) - wanted * logit + lanes.log1p(lanes.exp(-lanes.absolute(logit)))
 
     put(stage, stage.spots[n], example, fold_row(stage, count, term, add, 0.0))
