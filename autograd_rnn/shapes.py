@@ -222,7 +222,16 @@ class _Inference:
         return False
 
     def settle_parts(self, n, shapes, out, what) -> bool:
-        """Parts add up along their first dimension; parts of a matrix share their second."""
+        """Parts add up along their first dimension; parts of a matrix share their second. Columns go by vectors."""
+        if n.op.name == "columns":
+            height, whole, part = Dim(self.site), Dim(self.site), Dim(self.site)
+            self.fix(shapes[0], (height, whole), what)
+            self.fix(out, (height, part), what)
+            for s in shapes[1:]:
+                self.fix(s, (s.known[0] if s.known else Dim(self.site),), what)
+            self.sums.append((whole, tuple(s.known[0] for s in shapes[1:]), self.site))
+            self.same_dim(part, shapes[n.params[0]].known[0], what)
+            return True
         sizes, width = [], (Dim(self.site),) if n.op.name.endswith("rows") else ()
         for s in (*shapes, out):
             if s is None:

@@ -10,7 +10,7 @@ from functools import cache
 
 from .graph import Node, option
 
-PARTS = ("concat", "split", "slice", "unslice", "rows", "split_rows")  # their sizes add up rather than agree
+PARTS = ("concat", "split", "slice", "unslice", "rows", "split_rows", "columns")  # their sizes add up rather than agree
 
 
 @cache

@@ -80,6 +80,14 @@ y[t] = sum_j(V[j] @ h[t,j]) + b_y
 L = sum_t(sum((y[t] - k[t])**2))
 k: input
 """,
+    "concatenated": """
+f[t] = sigmoid(W_f @ concat(h[t-1], x[t], c[t-1], x[t-1]) + b_f)
+v[t] = concat(x[t], h[t-1])
+g[t] = tanh(W_g @ v[t] + b_g)
+c[t] = f[t] * c[t-1] + (1 - f[t]) * g[t]
+h[t] = tanh(V @ concat(c[t], x[t]))
+L = sum_t(sum(h[t]**2))
+""",
     "clockwork": zoo["clockwork"].text + """
 y[t] = tanh(V @ h[t] + c)
 L = sum_t(sum((y[t] - k[t])**2))
@@ -93,7 +101,7 @@ DEEP = ("two_layers", "depth_gated", "recurrent_highway", "sutskever", "cho", "b
 
 
 BASES = tuple(name for name in zoo if zoo.entry(name).text)  # the others are substitutions: for what takes long
-LARGE = {name for name in zoo if len(zoo[name].equations) > 15}
+LARGE = {name for name in zoo if len(zoo[name].equations) > 12}
 
 
 def weighed(names) -> list:
@@ -104,6 +112,7 @@ def weighed(names) -> list:
 
 SHORT_FIRST = weighed(zoo)
 NAMES = (*zoo, *(name for name in TEXTS if name not in zoo))
+MOST = [pytest.param(name, marks=[pytest.mark.long] if name in LARGE - set(BASES) else []) for name in NAMES]
 
 
 @cache

@@ -42,7 +42,7 @@ def check(seed):
     return cell, cell.check_gradients(params, initial=initial(cell, seed), tape=True, **inputs, **systems.steps(cell))
 
 
-@pytest.mark.parametrize("block", range(20))
+@pytest.mark.parametrize("block", [pytest.param(k, marks=[pytest.mark.long] if k % 2 else []) for k in range(20)])
 def test_generated_systems_pass_the_check(block):
     for seed in range(block * COUNT // 20, (block + 1) * COUNT // 20):
         cell, report = check(seed)

@@ -136,7 +136,7 @@ class Expressions:
             return Text(f"{x[0].at_least(2)} {'*' if n.op is P.mul else '/'} {x[1].at_least(3)}", 2)
         if not (n.op.pointwise and n.op.numpy):  # a function wants arrays
             x = [Text(f"np.asarray({t.text}, dtype)") if a.op is CONST else t for a, t in zip(operands(n), x)]
-        if n.op.name in ("split", "split_rows"):
+        if n.op.name in ("split", "split_rows", "columns"):
             return self.part(n, x[0])
         if n.op is P.concat and all(a.args or a.op is READ for a in n.args) and len(
                 {self.plan.axes(a, self.fixed) for a in n.args}) == 1 and not self.counts(n):

@@ -1,6 +1,7 @@
 """What makes a system fast: each pass is a pure function from system to system, forward and adjoint alike.
 
     gate_values     sigmoid(-a) -> 1 - f
+    split_concats   in a loop, W @ concat(x, h)      ->  W_1 @ x + W_2 @ h  (columns.py)
     stack_products  U_i @ h, U_f @ h                 ->  one product of both weights, in parts
     sum_in_parts    part_k(A) + part_k(B) + b_k      ->  part_k(A + B + concat(b_1, ..., b_n))
     stack_activations  sigmoid of neighbouring parts ->  the parts of one sigmoid
@@ -29,6 +30,7 @@ from ..evaluate import plan
 from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
 from ..order import contraction, operands
 from .algebra import factors_first, levels, stack_totals
+from .columns import matrix, parts_apart, weight
 
 Pass = Callable[[System], System]
 
@@ -52,12 +54,20 @@ def gate_values(system: System) -> System:
     return _with(system, (_valued(eq, in_gate_values(eq.value, held)) for eq in system.equations))
 
 
+def split_concats(system: System) -> System:
+    """In a loop, W @ concat(x[t], h[t-1])  ->  W_1 @ x[t] + W_2 @ h[t-1], with W = (W_1 W_2).
+
+    part_1(W.T @ d[t]) and part_2(W.T @ d[t])  ->  W_1.T @ d[t] and W_2.T @ d[t], where the loop needs but one of them.
+    """
+    return _substituted(system, parts_apart(system))
+
+
 def stack_products(system: System) -> System:
     """W_1 @ v, W_2 @ v  ->  part 1 and part 2 of rows(W_1, W_2) @ v, for weights that are given."""
     groups: dict[tuple, list[Node]] = {}  # by what they share: the layer, the vector
     for n in topological((eq.value for eq in system.equations), operands):
-        if n.op is P.matmul and _weight(system, n.args[0]) and system.rank(n.args[1]) == 1:
-            groups.setdefault((n.args[0].params[1], n.args[1]), []).append(n)
+        if n.op is P.matmul and weight(system, n.args[0]) and system.rank(n.args[1]) == 1:
+            groups.setdefault((matrix(n.args[0]).params[1], n.args[1]), []).append(n)
     new = {}
     for (_, v), products in groups.items():
         if len(products) > 1:
@@ -66,21 +76,15 @@ def stack_products(system: System) -> System:
     return _substituted(system, new)
 
 
-def _weight(system: System, n: Node) -> bool:
-    """A matrix that is given, the same at every position, or a layer's own."""
-    return n.op is READ and system.roles[n.params[0]] in ("parameter", "const") and all(
-        p.base == "i" and not p.offset and p.index in system.model for p in n.params[1])
-
-
 def _substituted(system: System, new: dict[Node, Node]) -> System:
-    """Nodes replaced wherever their values are used; what only lends its shape stays."""
+    """Nodes replaced wherever their values are used, a term by a sum's terms; what only lends its shape stays."""
     done: dict[Node, Node] = {}
 
     def value(root: Node) -> Node:
         for n in topological([root], lambda n: () if n in done else operands_of(n)):
             if n not in done:
                 args = tuple(done.get(a, a) for a in n.args)
-                kept = n if args == n.args else node(n.op, *args, params=n.params)
+                kept = n if args == n.args else P.total(*args) if n.op is P.add else node(n.op, *args, params=n.params)
                 done[n] = _inner(new[n], done, value) if n in new else kept
         return done[root]
 
@@ -162,8 +166,9 @@ def stack_sums(system: System) -> System:
         if n.op is not P.add:
             return None
         products = [a for a in args if a.op is P.matmul and a.args[0].op is P.transpose
-                    and _weight(system, a.args[0].args[0]) and system.rank(a.args[1]) == 1]
-        products = [a for a in products if a.args[0].args[0].params[1] == products[0].args[0].args[0].params[1]]
+                    and weight(system, a.args[0].args[0]) and system.rank(a.args[1]) == 1]
+        layer = [matrix(a.args[0].args[0]).params[1] for a in products]
+        products = [a for a, at in zip(products, layer) if at == layer[0]]
         if len(products) < 2:
             return None
         weights = node(rows, *(a.args[0].args[0] for a in products))
@@ -264,8 +269,8 @@ def _named(system: System, nodes: Iterable[Node]) -> System:
         k: v for k, v in new.items() if k is not eq.value})) for eq in added)], axes)
 
 
-PASSES = (gate_values, factors_first, stack_products, sum_in_parts, stack_activations, stack_sums, stack_gradients,
-          stack_totals, split_sums, name_exports, name_parts, name_concats, name_splits)
+PASSES = (gate_values, factors_first, split_concats, stack_products, sum_in_parts, stack_activations, stack_sums,
+          stack_gradients, stack_totals, split_sums, name_exports, name_parts, name_concats, name_splits)
 
 
 def live(system: System, keep: Iterable[str] | None) -> System:

@@ -15,10 +15,11 @@ from ..errors import CellError
 from ..graph import Node
 from ..order import Loop, contraction
 from .algebra import levels
+from .columns import columns
 from .passes import rows, split_rows
 
 Work = Counter[tuple[str, ...]]  # how often a product of sizes stands in a sum
-MOVES = (P.split, P.concat, P.slice, P.transpose, P.like, rows, split_rows)
+MOVES = (P.split, P.concat, P.slice, P.transpose, P.like, rows, split_rows, columns)
 
 
 def report(system: System, kept: Iterable[str], time: str | None, sizes: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from llvmlite import ir
 
 from ...graph import Node
 from ...order import Loop
+from ..columns import matrix
 from .lanes import POINTER, loop
 from .places import Frame, Writer, start
 from .rows import Rows, axes_of, stage_function, weight
@@ -106,8 +107,8 @@ def pack_at(writer: Writer, frame: Frame, n: Node, axes: tuple[str, ...], at: di
     turned, matrices = weight(writer, n)
     target, depth, done = b.inttoptr(panels, POINTER), frame.size(writer.dims(n)[1]), zero
     for m in matrices:
-        height, width = map(frame.size, writer.dims(m))
+        (height, width), (_, row) = (map(frame.size, writer.dims(x)) for x in (m, matrix(m)))
         source, end = start(frame, writer.locate(m), at), b.add(done, height)
-        b.call(writer.products.pack, [source, one, width, target, depth, zero, width, done, height] if turned else
-               [source, width, one, target, depth, done, end, zero, width])
+        b.call(writer.products.pack, [source, one, row, target, depth, zero, width, done, height] if turned else
+               [source, row, one, target, depth, done, end, zero, width])
         done = end

@@ -18,6 +18,7 @@ from ...equations import BATCH, Equation, System
 from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
+from ..columns import matrix
 from ..lease import room
 from ..passes import (
     Pass,
@@ -25,6 +26,7 @@ from ..passes import (
     name_concats,
     name_exports,
     optimised,
+    split_concats,
     stack_gradients,
     stack_products,
     stack_sums,
@@ -40,7 +42,7 @@ from .space import Space
 from .stretches import Stretches
 from .totals import Sum, Together, riders, together, totals
 
-PASSES = (gate_values, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
+PASSES = (gate_values, split_concats, stack_products, stack_sums, stack_gradients, name_exports, name_concats)
 ALONE = 300_000  # bytes of values up to which one thread is done before a second has begun
 
 
@@ -89,7 +91,7 @@ class Machine:
                    for kind, x in phases if kind == "rows"}
         given = [n for ns in weights.values() for n in ns if all(
             m.op is READ and self.system.roles[m.params[0]] in ("parameter", "const")
-            for m in weight(self.writer, n)[1])]
+            for m in map(matrix, weight(self.writer, n)[1]))]
         if given:
             packed.update(given)
             yield "parts", pack(self.writer, list(dict.fromkeys(given)))

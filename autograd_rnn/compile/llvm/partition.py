@@ -18,6 +18,7 @@ from ...equations import BATCH, Equation, System
 from ...evaluate import plan
 from ...graph import LEAVES, READ, Node, option
 from ...order import Loop, contraction, operands, reach
+from ..columns import columns
 from ..passes import rows as stacked
 from ..passes import split_rows
 from .chains import Chain, Nest
@@ -29,7 +30,7 @@ from .storage import laid_out
 from .totals import summed
 
 PARTS = (P.split, P.slice)
-LOOKED_THROUGH = (*PARTS, split_rows, P.transpose, stacked)
+LOOKED_THROUGH = (*PARTS, split_rows, P.transpose, stacked, columns)
 
 
 @dataclass(eq=False)
@@ -114,7 +115,7 @@ class Partition:
         if n.op in PARTS and BATCH in self.system.free(n) and self.system.rank(n) == 1:
             return True
         return n.op in LEAVES or (n.op in (P.split, split_rows) and self.totalled(n)) or (
-            n.op in (P.transpose, stacked) and bool(weight(self.writer, n)[1]))
+            n.op in (P.transpose, stacked, columns) and bool(weight(self.writer, n)[1]))
 
     def totalled(self, n: Node) -> bool:
         """Whether a value is a sum over all rows, or a part of one."""

@@ -15,6 +15,7 @@ from llvmlite import ir
 from ... import primitives as P
 from ...equations import System
 from ...graph import INDEX, READ, Node, Position
+from ..columns import columns
 from .lanes import I64, POINTER, Lanes, Vector
 from .products import Products
 
@@ -93,7 +94,7 @@ class Writer:
         """Where a value lies that other stages make, or that is given."""
         if n.op is READ:
             return self.spot(*n.params)
-        if n.op in (P.split, P.slice) and n not in self.outside:
+        if n.op in (P.split, P.slice, columns) and n not in self.outside:
             return part_of(self, n, self.locate(n.args[0]))
         place = self.outside[n]
         return Spot(place, tuple(map(Position, place.axes)))

@@ -15,6 +15,7 @@ from ... import primitives as P
 from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
 from ...order import operands
+from ..columns import matrix
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
 from .places import Frame, Place, Spot, Writer, computed, counted, part_of
@@ -53,8 +54,9 @@ def weight(writer: Writer, n: Node) -> tuple[bool, tuple[Node, ...]]:
     turned = n.op is P.transpose
     inner = n.args[0] if turned else n
     parts = inner.args if inner.op is stacked else (inner,)
-    return turned, parts if system.free(n) <= system.model and system.rank(n) == 2 and all(
-        p.op is not READ or all(q.base == "i" and not q.offset for q in p.params[1]) for p in parts) else ()
+    there = all(p.op is not READ or all(q.base == "i" and not q.offset for q in p.params[1])
+                for p in map(matrix, parts))
+    return turned, parts if system.free(n) <= system.model and system.rank(n) == 2 and there else ()
 
 
 class Cluster:
