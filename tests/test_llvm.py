@@ -543,17 +543,17 @@ def test_every_cell_keeps_to_a_budget(name):
     assert ways
 
 
-SHARED = {**{name: partial(cell_of, name) for name in ("bidirectional", "antisymmetric_penalty", "sutskever")},
+IN_SHARES = {**{name: partial(cell_of, name) for name in ("bidirectional", "antisymmetric_penalty", "sutskever")},
           "attention": lambda: systems.with_loss(zoo["bahdanau"]), "outputs": partial(Cell, zoo["bilstm"].text),
           "whole": partial(Cell, "h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = sum(max_t(h[t]))"),
           "layers": partial(cell_of, "two_layers")}
 
 
 @pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", IN_SHARES)
 def test_share_by_share(name, ragged):
     """Lengths and first states are each example's own; two threads; what is handed on."""
-    cell = SHARED[name]()
+    cell = Cell(IN_SHARES[name]().text)
     params, given = systems.draw(cell, T=40, batch=6, h=16)
     more = {"lengths": systems.lengths(cell, 40, 6)} if ragged else {}
     outputs, cotangents = (), None
