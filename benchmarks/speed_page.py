@@ -55,8 +55,6 @@ CLOSE = """## Where there is little left, and why
   more than a third is to be won. Blocks of 8 rows by two vectors, weights packed once a call, and gradients of all
   weights that share a side in one pass over it are what helped; BLAS for the rows of a step, and layers outside time,
   did not. Of an antisymmetric cell at 1 50 10 16 (2.2 to 4.1 against JAX, where 3 was asked for) most is the call.
-- **The table of the zoo** was measured while other work shared the machine: times are up to thrice those of a quiet
-  one, and single ratios are off by a fifth and more; both sides of a ratio met the same load.
 - **Small work on two threads.** Below some megabytes a second thread gains what it costs to wake it. With two threads
   GRU, MUT1 and the antisymmetric cell at 32 100 64 128 stay at 45 to 67% of the square product's rate.
 - **Cells with a loss of their own** (`rnn_softmax`, `charlm`) are checked and laid out anew in every call, which takes
