@@ -514,7 +514,8 @@ def running(tmp_path):
     words = [sys.executable, "-m", "autograd_rnn", "bench", *ARGS, "--results", str(tmp_path)]
     words[words.index("0-1")] = "0-400"
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)})
+                               env={**os.environ, "PYTHONPATH": str(ROOT)},  # in the background interrupts are ignored
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while len(list(tmp_path.glob("*.json"))) < 2 and process.poll() is None:
         time.sleep(0.1)
     yield process
