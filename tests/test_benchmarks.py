@@ -298,7 +298,8 @@ def test_options_choose():
 
 def test_a_narrowed_run_is_printed_and_not_written(capsys):
     before = [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
-    speed.main(["--quick", "--sections", "growth,custom,zoo", "--cells", "mut1,gru", "--peers", "autograd_rnn"])
+    speed.main(["--quick", "--sections", "growth,custom,zoo", "--cells", "mut1,gru", "--peers", "autograd_rnn",
+                "--threads", "1"])
     out = capsys.readouterr().out
     assert "| gru | " in out and "`mut1`, one thread" in out and "| autograd_rnn, numpy | 20 | " in out
     assert before == [path.read_bytes() if path.exists() else None for path in (speed.RESULTS, speed.PAGE)]
