@@ -162,6 +162,21 @@ def test_a_concatenation_leaves_the_work_where_a_sum_does():
     assert found == true and "in loops 16 h h" in found
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_value_that_is_split_in_two_ways(backend):
+    """The first of one way is needed after the loop, the last of the other in it: they are no halves of one whole."""
+    cell = Cell("""
+q[t] = W.T @ h[t-1]
+u[t] = split(q[t], x[t], h[t-1], 1)
+v[t] = split(q[t], h[t-1], x[t], 2)
+h[t] = tanh(V @ v[t] + U @ x[t])
+L = sum_t(sum(h[t]**2)) + sum_t(sum(u[t]**3))
+""")
+    params, given = problem(cell, T=4)
+    true, found = cell.gradient(params, **given)[1], cell.compile(backend=backend).gradient(params, **given)[1]
+    assert difference(found, true) <= 1e-12
+
+
 def test_a_broken_pass_is_caught(monkeypatch):
     cell = zoo["lstm"]
     params, given = problem(cell, T=3)

@@ -661,6 +661,14 @@ def test_what_allows_no_stretches_says_why(name, reason):
         cell.compile(backend="llvm", memory=1000).gradient(params, **given)
 
 
+def test_examples_that_read_one_another_are_not_shared_out():
+    """A penalty on a gradient: each example's cotangents are made from the sum over all."""
+    cell = Cell(str(Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])").backward()) + "\nP = sum(dU**2)")
+    params, given = problem(cell, T=30)
+    with pytest.raises(CellError, match="an example's values are made from other examples'.\nLeave out `memory`"):
+        cell.compile(backend="llvm", memory=2000).gradient(params, **given)
+
+
 def test_a_budget_too_small_says_what_is_needed():
     params, given = sized(zoo["lstm"], 50, 4, np.float64)
     with pytest.raises(CellError, match=r"needs .* MB for one example; .* stretches of .*\nGive memory="):

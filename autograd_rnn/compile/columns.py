@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from .. import primitives as P
@@ -30,7 +30,7 @@ def weight(system: System, n: Node) -> bool:
         p.base == "i" and not p.offset and p.index in system.model for p in n.params[1])
 
 
-def runs(parts: tuple[Node, ...], apart: list[bool]) -> Iterator[tuple[list[int], list[Node]]]:
+def runs(parts: Sequence[Node], apart: list[bool]) -> Iterator[tuple[list[int], list[Node]]]:
     """Neighbouring parts of one kind: their numbers, and the parts that there are when they are one."""
     for _, found in groupby(range(len(parts)), apart.__getitem__):
         run = list(found)
@@ -43,10 +43,10 @@ def parts_apart(system: System) -> dict[Node, Node]:
     level, consumers = levels(system), plan(system).consumers
     values = {read(eq.name, eq.at): eq.value for eq in system.equations if at_home(system, eq)}
     new: dict[Node, Node] = {}
-    halves: dict[Node, dict[int, Node]] = {}
+    halves: dict[tuple[Node, ...], dict[int, Node]] = {}  # by what is split, and how
     for n in topological((eq.value for eq in system.equations), operands):
         if n.op is P.split:
-            halves.setdefault(n.args[0], {})[n.params[0]] = n
+            halves.setdefault(n.args, {})[n.params[0]] = n
         elif n.op is P.matmul and level.get(n) and weight(system, n.args[0]):
             whole = values.get(n.args[1], n.args[1])
             inside = [within(level, a, level[n]) for a in whole.args]
@@ -54,8 +54,8 @@ def parts_apart(system: System) -> dict[Node, Node]:
                 new[n] = P.total(*(
                     node(P.matmul, node(columns, n.args[0], *sizes, params=(run[0] + 1,)), sizes[run[0]])
                     for run, sizes in runs(whole.args, inside)))
-    for whole, found in halves.items():
-        value, parts = values.get(whole, whole), next(iter(found.values())).args[1:]
+    for (whole, *parts), found in halves.items():
+        value = values.get(whole, whole)
         products = value.args if value.op is P.add else (value,)
         inside = [k in found and within(level, found[k], level.get(products[0], ()))
                   for k in range(1, len(parts) + 1)]

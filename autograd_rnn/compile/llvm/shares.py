@@ -31,7 +31,7 @@ class Shares(Space):
 
         reason: why a sequence has no stretches.
         """
-        hindrance = obstacle(machine)
+        hindrance = obstacle(machine.system)
         if hindrance:
             raise CellError(f"The program cannot keep to a budget of memory: {reason}; and {hindrance}.",
                             remedy="Leave out `memory`.")
@@ -116,12 +116,8 @@ def sums(machine: Machine, step: Any) -> list[Node]:
             if isinstance(n, Node) and n.op.fill is not None and option(n) == BATCH]
 
 
-def obstacle(machine: Machine) -> str:
+def obstacle(system: System) -> str:
     """Why the examples of a program cannot be shared out; empty where they can."""
-    system = machine.system
-    if any(kind == "reference" and len(machine.references[id(step)]) > 1 and sums(machine, step)
-           for kind, step in machine.steps):
-        return "a loop of the reference sums over the examples"
     of_all: set[Node | str] = set()  # what is made from all examples
     before = -1
     while before < len(of_all):
