@@ -665,7 +665,7 @@ def test_examples_that_read_one_another_are_not_shared_out():
     """A penalty on a gradient: each example's cotangents are made from the sum over all."""
     cell = Cell(str(Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])").backward()) + "\nP = sum(dU**2)")
     params, given = problem(cell, T=30)
-    with pytest.raises(CellError, match="an example's values are made from other examples'.\nLeave out `memory`"):
+    with pytest.raises(CellError, match=r"an example's values are made from other examples'.\nLeave out `memory`"):
         cell.compile(backend="llvm", memory=2000).gradient(params, **given)
 
 
