@@ -6,6 +6,7 @@
     totals              sums over all rows
     partition           a schedule cut into stages
     native              a module as code of this processor
-    space, stretches    the memory of a run, and the run; the same within a budget
+    space               the memory of a run, and the run
+    stretches, shares   the same within a budget: some steps at a time, or some examples
     machine, replay     a system as a program over arrays; the same shapes again
 """
