@@ -16,6 +16,7 @@ import numpy as np
 from .adjoint import Derived, adjoint
 from .arrays import bordered_shape, inside
 from .bind import Bound, bind
+from .culprit import name_culprit
 from .equations import System
 from .errors import CellError
 from .evaluate import evaluate
@@ -61,7 +62,6 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
     given, batched = forward.given, forward.batched
     system = derived.system
     seeds = {derived.seeds[name]: cotangent(forward, name, given_for) for name, given_for in (cotangents or {}).items()}
-    ends = forward.system.beginnings
     sizes = carry_over(given.sizes, forward.system.inferred, system.inferred)
     full = replace(given, values={**given.values, **seeds}, sizes=sizes)
     stores = run(system, full, wanted(forward.system, derived, outputs))
@@ -72,12 +72,23 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
             continue
         out = inner(system, name, stores[name], given, batched=True)
         value = value + (np.sum(out) if cotangents is None else np.vdot(seeds[derived.seeds[name]], out))
+    gradients = gathered(forward, derived, stores)
+    if not (np.isfinite(value) and finite(gradients.values())):
+        name_culprit(forward.system, derived, full)
+    carried = {n: stores[n] for n in forward.system.carried}
+    return (value, gradients,
+            Trace(forward.system, given, carried, batched))
+
+
+def gathered(forward: Bound, derived: Derived, stores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The gradients of parameters, inputs and initial values, as the user sees them, from the adjoints' arrays."""
+    given, batched = forward.given, forward.batched
     gradients = {}
     for n in forward.system.having("parameter", "input"):  # what the outputs do not depend on has a gradient of zero
         array = inner(forward.system, n, _store(forward, derived, stores, n), given, batched)
         own = forward.system.axes[n] and array.flags.writeable and array.flags.c_contiguous
         gradients[n] = array if own else np.array(array)
-    for n, end in ends:
+    for n, end in forward.system.beginnings:
         where: int | np.ndarray = 0
         if end.base == "T":
             lengths = given.lengths.get(end.index)
@@ -85,11 +96,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
         store = _store(forward, derived, stores, n)
         label = forward.system.gradient_label(n, end)
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
-    if not (np.isfinite(value) and finite(gradients.values())):
-        _explain(forward, derived, full)
-    carried = {n: stores[n] for n in forward.system.carried}
-    return (value, gradients,
-            Trace(forward.system, given, carried, batched))
+    return gradients
 
 
 def finite(arrays: Iterable[np.ndarray]) -> bool:
@@ -153,21 +160,3 @@ def cotangent(forward: Bound, name: str, value) -> np.ndarray:
         array = np.expand_dims(array, len(lead))
     mask = inside(system.axes[name], len(comps), given)  # what padding holds does not count
     return np.asarray(array if mask is None else np.where(mask, array, 0), given.dtype)
-
-
-def _explain(forward: Bound, derived: Derived, given) -> None:
-    """Name the first value that is not finite."""
-    for system, values, what in ((forward.system, forward.given, "value"), (derived.system, given, "gradient")):
-        trace = Trace(system, values, evaluate(system, values), forward.batched)
-        found = trace.first_nonfinite()
-        if found is None:
-            continue
-        name, at = found
-        where = ", ".join(f"{i} = {k}" for i, k in at.items())
-        line = next((eq.line for eq in system.equations if eq.name == name and eq.line), None)
-        role = forward.system.roles.get(name, what)
-        fact = f"`{name}`{f' at {where}' if where else ''} is not finite (its role: {role})."
-        remedy = "Look at the data or the parameters given." if name in system.given else (
-            "Everything before it is finite: lower the learning rate, clip, or guard the equation.")
-        raise line.error(fact, None, remedy) if line else CellError(fact, remedy=remedy)
-    raise CellError("The gradient is not finite.", remedy="Its terms overflow when summed: scale the loss down.")

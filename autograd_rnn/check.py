@@ -6,22 +6,22 @@ reference evaluator (Squire and Trapp, SIAM Review 40, 1998). Each entry's pertu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import primitives as P
+from .adjoint import Derived
 from .arrays import Given, inside
-from .backpropagate import adjoint_of, backpropagate, cotangent
+from .backpropagate import adjoint_of, backpropagate, cotangent, gathered
 from .bind import Bound, bind
 from .equations import System
 from .evaluate import evaluate
-from .graph import Node, node, topological
+from .graph import READ, Node, node, topological
 from .shapes import carry_over
 from .tape import Tape
-from .trace import inner
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -183,42 +183,37 @@ class _Problem:
         return next((k + 1 for i, k in zip(axes, at) if i not in self.system.model), None)
 
     def again(self, slices, found, differentiate, note):
-        """Doubtful slices judged by their contributions' size, then by both sides in longdouble."""
-        scale = self.magnitudes()
+        """Doubtful slices once more: rounding shrinks at least a hundredfold in longdouble, a fault does not."""
+        scale, unit = self.magnitudes(), np.finfo(self.given.dtype).eps
+        finer = np.finfo(np.longdouble).eps < unit
+        if finer:
+            bound = replace(self.bound, given=in_dtype(self.bound.given, np.longdouble))
+            long_exact, long_found = self.complex_step(bound.given), differentiate(bound)
         better = []
-        long_found: Any = None
-        long_exact: Any = None
         for s in slices:
             if s.error <= TOLERANCE or s.note.startswith("shape"):
                 better.append(s)
                 continue
-            size = max(s.size, float(np.max(scale[s.name][s.at], initial=0)) if s.name in scale else 0.0)
-            error = float(np.max(np.abs(found[s.name][s.at] - self.exact[s.name][s.at]))) / size if size else np.inf
-            if not error <= TOLERANCE and self.given.dtype != np.longdouble:
-                if long_exact is None:
-                    bound = replace(self.bound, given=in_dtype(self.bound.given, np.longdouble))
-                    long_exact, long_found = self.complex_step(bound.given), differentiate(bound)
-                difference = np.abs(long_found[s.name][s.at] - long_exact[s.name][s.at])
-                long_error = float(np.max(difference) / max(size, TINY))
-                if long_error <= error / 100 and error <= LOST:
-                    better.append(replace(s, error=error, note=ROUNDING))
-                    continue
-            better.append(replace(s, error=error, note=note or "sum of cancelling terms"))
+            terms = float(np.max(scale[s.name][s.at], initial=0))
+            size = max(s.size, terms if np.isfinite(terms) else 0.0)
+            difference = float(np.max(np.abs(found[s.name][s.at] - self.exact[s.name][s.at])))
+            error = difference / size if size else np.inf
+            shrinks = error <= TOLERANCE
+            if finer:  # to a hundredth, or to that of what one operation on the terms may lose
+                left = float(np.max(np.abs(long_found[s.name][s.at] - long_exact[s.name][s.at])))
+                shrinks = error <= LOST and left <= max(difference, unit * size) / 100
+            better.append(replace(s, note=note) if not shrinks else replace(
+                s, error=error, note=(note or "sum of cancelling terms") if error <= TOLERANCE else ROUNDING))
         return better
 
     def magnitudes(self) -> dict[str, np.ndarray]:
-        """Each gradient with the absolute values of its terms in place of the terms."""
-        if self.scale is not None:
-            return self.scale
-        derived = adjoint_of(self.system, self.outputs, self.cotangents is None)
-        names = {adj: n for n, adj in derived.names.items() if self.system.roles.get(n) in ("parameter", "input")}
-        equations = [replace(eq, value=magnitude(eq.value)) if eq.name in names and not eq.end else eq
-                     for eq in derived.system.equations]
-        system = System(equations, derived.system.axes, self.system.model, derived.system.declarations)
-        seeds = {derived.seeds[n]: cotangent(self.bound, n, v) for n, v in (self.cotangents or {}).items()}
-        sizes = carry_over(self.given.sizes, self.system.inferred, system.inferred)
-        stores = evaluate(system, replace(self.given, values={**self.given.values, **seeds}, sizes=sizes), names)
-        self.scale = {n: inner(system, adj, stores[adj], self.given, self.bound.batched) for adj, n in names.items()}
+        """Each gradient with the absolute values of all that adds up to it, along every path, in its place."""
+        if self.scale is None:
+            derived = adjoint_of(self.system, self.outputs, self.cotangents is None)
+            seeds = {n: cotangent(self.bound, n, v) for n, v in (self.cotangents or {}).items()}
+            sizes = carry_over(self.given.sizes, self.system.inferred, derived.forward.inferred)
+            given = replace(in_dtype(self.given, np.float64), sizes=sizes)
+            self.scale = gathered(self.bound, derived, path_sums(derived, given, seeds))
         return self.scale
 
     def complex_step(self, given: Given) -> dict[str, np.ndarray]:
@@ -300,11 +295,19 @@ LINEAR = (P.add, P.sum, P.like, P.transpose, P.concat, P.split, P.slice, P.unsli
           P.diagonal)
 
 
-def magnitude(root: Node) -> Node:
-    """An expression with the absolute values of its terms: |a b'| + |c| for a b' - c."""
+def magnitude(root: Node, moving: Collection[str] | None = None) -> Node:
+    """An expression with the absolute values of its terms: |a b'| + |c| for a b' - c.
+
+    moving: names that the expression is linear in; what reads none of them is a factor, whose own terms do not count.
+    """
     size: dict[Node, Node] = {}
+    whole: set[Node] = set()
     for n in topological([root]):
-        if n.op is P.neg:
+        reads = n.op is READ and (moving is None or n.params[0] in moving)
+        if moving is not None and not reads and all(a in whole for a in n.args):
+            whole.add(n)
+            size[n] = node(P.abs, n)
+        elif n.op is P.neg:
             size[n] = size[n.args[0]]
         elif n.op in LINEAR:
             size[n] = node(n.op, *(a if k in n.op.shape_only else size[a] for k, a in enumerate(n.args)),
@@ -318,3 +321,18 @@ def magnitude(root: Node) -> Node:
         else:
             size[n] = node(P.abs, n)
     return size[root]
+
+
+def path_sums(derived: Derived, given: Given, seeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sum over all paths of |the product of their local derivatives| for every adjoint: bordered arrays by name.
+
+    It is what a gradient would be if nothing in it cancelled, so rounding is judged by it.
+    """
+    forward = set(derived.forward.equations)
+    moving = {eq.name for eq in derived.system.equations if eq not in forward} | set(derived.seeds.values())
+    equations = [eq if eq in forward else replace(eq, value=magnitude(eq.value, moving))
+                 for eq in derived.system.equations]
+    system = System(equations, derived.system.axes, derived.system.model, derived.system.declarations)
+    values = {**given.values, **{derived.seeds[n]: np.abs(value) for n, value in seeds.items() if derived.seeds}}
+    sizes = carry_over(given.sizes, derived.forward.inferred, system.inferred)
+    return evaluate(system, replace(given, values=values, sizes=sizes), moving - set(derived.seeds.values()))

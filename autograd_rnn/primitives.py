@@ -17,6 +17,14 @@ from .graph import CONST, Node, Primitive, const, node, option
 # --- values ------------------------------------------------------------------------------------------------------
 
 
+SQUARE = 1e-190  # more than the square of a complex step, which is no number's real part
+
+
+def _real(x):
+    """What decides between cases: where x is zero, the square of a complex step must not pass for a negative number."""
+    return np.where(np.abs(x.real) < SQUARE, 0, x.real) if np.iscomplexobj(x) else x
+
+
 def _negative(x):
     """x or -x, whichever has the real part <= 0: the safe argument of exp."""
     return np.where(np.real(x) >= 0, -x, x)
@@ -41,13 +49,13 @@ def _log1p(z):
 
 def _log(x):
     with np.errstate(divide="ignore", invalid="ignore"):
-        real = np.log(np.real(x))  # NaN below zero, as for real data, also where x is complex
+        real = np.log(_real(x))  # NaN below zero, as for real data, also where x is complex
         return np.where(np.isnan(real), np.nan, np.log(x)) if np.iscomplexobj(x) else real
 
 
 def _sqrt(x):
     with np.errstate(invalid="ignore"):
-        return np.where(np.real(x) < 0, np.nan, np.sqrt(x)) if np.iscomplexobj(x) else np.sqrt(x)
+        return np.where(_real(x) < 0, np.nan, np.sqrt(x)) if np.iscomplexobj(x) else np.sqrt(x)
 
 
 def _power(x, exponent):
@@ -61,7 +69,10 @@ def _power(x, exponent):
             square = square * square if count else square
         power = np.ones_like(x) if power is None else power
         return power if exponent >= 0 else 1 / power
-    return _sqrt(x) if exponent == 0.5 else np.exp(exponent * _log(x))
+    if exponent == 0.5:
+        return _sqrt(x)
+    value = np.exp(exponent * _log(x))
+    return np.where(_real(x) == 0, np.zeros_like(value.real) ** exponent, value) if np.iscomplexobj(x) else value
 
 
 def _softplus(x):
@@ -69,7 +80,7 @@ def _softplus(x):
 
 
 def _sign(x):
-    return np.sign(np.real(x))
+    return np.sign(_real(x))
 
 
 def _abs(x):
@@ -78,7 +89,7 @@ def _abs(x):
 
 def _maximum(a, b):
     if np.iscomplexobj(a) or np.iscomplexobj(b):
-        return np.where((np.real(a) >= np.real(b)) | np.isnan(a), a, b)
+        return np.where((_real(a) >= _real(b)) | np.isnan(np.real(a)), a, b)
     return np.maximum(a, b)
 
 
@@ -93,7 +104,7 @@ def _mod(a, b):
 
 
 def _compare(relation):
-    return lambda a, b: relation(np.real(a), np.real(b)).astype(np.real(a).dtype)
+    return lambda a, b: relation(_real(a), _real(b)).astype(np.real(a).dtype)
 
 
 def _matmul(a, b):
@@ -127,13 +138,13 @@ def _softmax(x, axis):
 
 
 def _first_top(x, axis):
-    best = np.argmax(np.real(x), axis=axis, keepdims=True)
+    best = np.argmax(_real(x), axis=axis, keepdims=True)
     position = np.arange(x.shape[axis]).reshape([-1 if k == axis % x.ndim else 1 for k in range(x.ndim)])
     return (position == best).astype(np.real(x).dtype)
 
 
 def _max(x, axis):
-    return np.squeeze(np.take_along_axis(x, np.argmax(np.real(x), axis=axis, keepdims=True), axis), axis)
+    return np.squeeze(np.take_along_axis(x, np.argmax(_real(x), axis=axis, keepdims=True), axis), axis)
 
 
 def _onehot(k, shape, dtype=bool):
@@ -315,7 +326,7 @@ minimum = Primitive("minimum", _minimum, lambda g, y, a, b: (
     where(node(le, a, b), g, 0), where(node(le, a, b), 0, g)), shape="s, s -> s",
     sympy=lambda e, a, b: e.Min(a, b), latex=r"\min({0}, {1})", numpy="np.minimum({0}, {1})",
                     machine=lambda v, a, b: v.minimum(a, b))
-where = Primitive("where", lambda c, a, b: np.where(np.real(c) != 0, a, b), lambda g, y, c, a, b: (
+where = Primitive("where", lambda c, a, b: np.where(_real(c) != 0, a, b), lambda g, y, c, a, b: (
     None, where(c, g, 0), where(c, 0, g)), shape="s?, s, s -> s",
     sympy=lambda e, c, a, b: e.Piecewise((a, c if c.is_Boolean or c.is_Relational else e.Ne(c, 0)), (b, True)),
     latex=r"\begin{{cases}} {1:1} & \text{{if }} {0} \\ {2:1} & \text{{otherwise}} \end{{cases}}",

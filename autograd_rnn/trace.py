@@ -86,23 +86,3 @@ class Trace(Mapping):
         count = given.offsets.get(i, 0) + where  # where examples differ in length, each one's own
         state[i] = count if self._batched or isinstance(count, int) else int(count[0])
         return state
-
-    def first_nonfinite(self) -> tuple[str, dict[str, int]] | None:
-        """The first value that is not finite, in the order of steps and equations: its name and where it stands."""
-        first = None
-        order = {name: k for k, name in enumerate([*self._system.given, *(e.name for e in self._system.equations)])}
-        for name, store in self._stores.items():
-            bad = ~np.isfinite(store[(slice(1, -1),) * len(self._system.axes[name])])
-            if bad.any():
-                axes = self._system.axes[name]
-                where = np.argwhere(bad)[0][:len(axes)] + 1
-                data = [k for i, k in zip(axes, where) if i not in self._system.model]
-                # what is given first, then what is shared, then steps in order, then totals of all steps
-                shared = name not in self._system.per_example
-                kind = 0 if name in self._system.given else 1 if shared else 2 if data else 3
-                key = (kind, data, order.get(name, 0))
-                if first is None or key < first[0]:
-                    example = int(np.argwhere(bad)[0][len(axes)]) if data else 0
-                    before = {i: np.broadcast_to(n, self._given.batch)[example] for i, n in self._given.offsets.items()}
-                    first = key, name, {i: int(k + before.get(i, 0)) for i, k in zip(axes, where)}
-        return first[1:] if first else None

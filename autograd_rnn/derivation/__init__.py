@@ -19,6 +19,7 @@ from ..printing.names import ADJOINTS
 from ..printing.symbolic import sympy_equations
 from . import document, render
 from .document import Chain
+from .domain import horizon
 from .jacobian import Recurrence, recurrences
 from .proof import Proof, prove
 from .rewrites import single, sums_batch, textbook
@@ -64,6 +65,12 @@ class Derivation:
     def printed(self) -> System:
         """The system whose names the formulas are written in."""
         return self.derived.system
+
+    @cached_property
+    def horizon(self) -> int | None:
+        """The length of sequences that tell all cases of t and T apart; None where there is none within reach."""
+        equations = (*self.derived.system.equations, *self.recursion)
+        return horizon((*(eq.value for eq in equations), *(s.after for s in self.steps)))
 
     @cached_property
     def joined(self) -> bool:

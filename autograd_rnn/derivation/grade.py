@@ -19,15 +19,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
+from ..adjoint import replaced
 from ..elaborate import Elaboration, delay_copies, delays
 from ..equations import Equation, System
 from ..errors import CellError
-from ..graph import CONST, READ, Node, const, read, topological
+from ..graph import CONST, READ, Node, Position, const, read, topological
 from ..order import waiting
 from ..parse import Line, Parsed, parse, parsed, source_lines
 from ..printing.text import expression, system_text
 from ..reader import Reader
 from .differ import differences
+from .domain import FARTHEST, OutsideError, horizon, long_enough
+from .points import LENGTH
 from .rewrites import gate_values, shifted, single, sums_batch
 from .values import MINE, Values, lined
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 LONGEST, DEEPEST = 5000, 100  # operations in a line, and of them inside each other, with functions expanded
 MOST_LINES = 500
+LONGER = 8  # steps of the sequences that a line is judged at a second time
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Judged:
 
     "right"; "own name", a name of her own; "transpose", "time index", "shape" or "wrong"; "circular" where the line
     waits for itself, "both ways" where it steps back and forward in time; "not judged" where the truth is zero by
-    cancellation, as the line is; "unreadable".
+    cancellation, as the line is, or where no point tells; "unreadable".
     """
 
     text: str
@@ -153,7 +157,7 @@ class _Homework:
         self.copies = frozenset(d.derived.names[name] for name in delay_copies(d.derived.forward)
                                 if name in d.derived.names)
         self.true = {(eq.name, eq.at): value for eq, value in _written_out(d, self.copies)}
-        self.points: dict[tuple[int, bool, bool], Values] = {}
+        self.points: dict[tuple[int, int, bool], Values] = {}
 
     def _read(self, q) -> Equation:
         """One line of hers; the names on its right are the derivation's, or defined in another line."""
@@ -179,7 +183,7 @@ class _Homework:
 
     def graded(self) -> Iterator[Judged]:
         """Every line judged by itself; of those that are right, the ones that wait for each other define nothing."""
-        judged = [(eq, self.judged(eq)) for eq in self.equations]
+        judged = [(eq, self.told(eq)) for eq in self.equations]
         axes = dict(self.home.axes)
         right = System(delays((eq for eq, line in judged if line.ok), axes), axes, self.system.model,
                        self.system.declarations)
@@ -190,22 +194,32 @@ class _Homework:
             verdict, note = stuck.get((eq.name, eq.at), ("", "")) if line.ok else ("", "")
             yield replace(line, verdict=verdict, notes=(note,)) if verdict else line
 
-    def judged(self, eq: Equation) -> Judged:
+    def told(self, eq: Equation) -> Judged:
+        """A line judged, where there are points to judge it at."""
         assert eq.line is not None
-        text = _stated(eq.line)
-        values = self.values(eq, False)
+        try:
+            return self.judged(eq, _stated(eq.line), eq.line.number)
+        except OutsideError as e:
+            return Judged(_stated(eq.line), eq.line.number, "not judged", (e.fact,))
+
+    def judged(self, eq: Equation, text: str, number: int) -> Judged:
+        values = self.values(eq)
         told = values.value(eq.value)
         if eq.name not in self.names:
             if isinstance(told, CellError):
-                return Judged(text, eq.line.number, "wrong", (_fact(values, told),))
-            return Judged(text, eq.line.number, "own name")
+                return Judged(text, number, "wrong", (_fact(values, told),))
+            return Judged(text, number, "own name")
         if values.right(eq.value, values.true(eq)):
-            values = self.values(eq, True)  # once more, at other sizes and another length
+            needed = self.horizon(eq, values)
+            values = self.values(eq, long_enough(self.d.derived.forward, needed and max(needed, LONGER)))
             told = values.value(eq.value)
-            if values.right(eq.value, values.true(eq)):
-                return Judged(text, eq.line.number, *self.right(eq, values))
+            if values.right(eq.value, values.true(eq)):  # once more, at other sizes and another length
+                if needed is None:
+                    fact = f"there are cases of t that do not come up within {FARTHEST} steps"
+                    return Judged(text, number, "not judged", (fact,))
+                return Judged(text, number, *self.right(eq, values))
         true, ours = values.true(eq), self.ours(eq, values)
-        telling = self.values(eq, False, free=True) if self.vanishes(eq, values) else values
+        telling = self.values(eq, free=True) if self.vanishes(eq, values) else values
         notes = list(differences(telling, eq.value, ours, self.origin(eq)))
         kinds, said = {kind for kind, _ in notes}, [note for _, note in notes]
         if isinstance(told, CellError):
@@ -215,7 +229,7 @@ class _Homework:
             kinds = kinds - {"wrong"} or {"shape"}
         else:
             said.append(_example(values, eq, told, true))
-        return Judged(text, eq.line.number, kinds.pop() if len(kinds) == 1 else "wrong", tuple(said))
+        return Judged(text, number, kinds.pop() if len(kinds) == 1 else "wrong", tuple(said))
 
     def ours(self, eq: Equation, values: Values) -> Node:
         """The true right side of a line."""
@@ -228,17 +242,26 @@ class _Homework:
 
     def right(self, eq: Equation, values: Values) -> tuple[str, tuple[str, ...]]:
         """The verdict on a line that is as the truth is; where that cancels, it must be so whatever the cotangents."""
-        free = self.values(eq, False, free=True) if self.vanishes(eq, values) else None
+        free = self.values(eq, free=True) if self.vanishes(eq, values) else None
         if free is None or free.same(free.value(eq.value), free.value(self.ours(eq, values))):
             return "right", ()
         return "not judged", (f"{eq} is zero in truth, by cancellation, and so is this line: nothing more can be said",)
 
-    def values(self, eq: Equation, other: bool, free: bool = False) -> Values:
+    def horizon(self, eq: Equation, values: Values) -> int | None:
+        """The length of sequences that tells this line from others, her own names written out in it."""
+        told = eq.value
+        for own in values.needed(told):
+            told = replaced(told, {read(own.name, own.at): own.value})
+        away = [abs(p.offset) for n in topological([told]) if n.op is READ for p in n.params[1]]
+        needed = horizon([told, self.ours(eq, values)])
+        return needed and max(needed, 3 + max(away, default=0))
+
+    def values(self, eq: Equation, length: int = LENGTH, free: bool = False) -> Values:
         """Points to judge a line at: of one example, or where something sums over the batch of three, for what is
         centred over two of them cancels."""
         reads = {n.params[0] for n in topological([eq.value]) if n.op is READ}
         batched = [e.value for e in (eq, *self.d.derived.forward.equations, *(e for e in self.own if e.name in reads))]
-        key = 1 + 2 * sums_batch(batched), other, free
+        key = 1 + 2 * sums_batch(batched), length, free
         if key not in self.points:
             self.points[key] = Values(self.d, self.home.axes, self.own, *key)
         return self.points[key]
@@ -262,24 +285,31 @@ class _Homework:
     def absent(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """(missing, left out): what the parameters' gradients need, by her lines or, where there is none, by the true
         ones, except intermediates that no line of hers reads; the gradients of inputs and initial states."""
-        names, forward = self.d.derived.names, self.d.derived.forward
-        named = lambda *roles: [names[n] for n in forward.having(*roles) if n in names]
-        hers = {eq.name: eq.value for eq in self.equations if not eq.end}
-        true = {eq.name: eq for eq in self.d.recursion if not eq.end}
-        reads = lambda value: {n.params[0] for n in topological([value]) if n.op is READ}
-        needed: set[str] = set()
-        stack = named("parameter")
+        derived, forward = self.d.derived, self.d.derived.forward
+        main = lambda name: (name, tuple(map(Position, self.home.axes[name])))
+        named = lambda *roles: {main(derived.names[n]) for n in forward.having(*roles) if n in derived.names}
+        old = set(forward.equations)
+        true = {(eq.name, eq.at): eq for eq in (*self.d.recursion, *derived.system.equations) if eq not in old}
+        hers = {(eq.name, eq.at): eq.value for eq in self.equations}
+
+        def reads(value: Node) -> set[tuple[str, tuple[Position, ...]]]:
+            """What has equations of its own at an end is read there."""
+            found = {n.params for n in topological([value]) if n.op is READ}
+            return {(name, at) if (name, at) in true or (name, at) in hers else main(name) for name, at in found}
+
+        needed: set[tuple[str, tuple[Position, ...]]] = set()
+        stack = list(named("parameter"))
         while stack:
-            name = stack.pop()
-            if name not in needed and (name in hers or name in true):
-                needed.add(name)
-                stack += reads(hers[name] if name in hers else true[name].value)
-        asked = {*named("parameter", "state"), *(n for value in hers.values() for n in reads(value))} & needed
-        asked -= self.copies | set(hers) | ({names[n] for n in self.d.outputs} if not self.d.derived.seeds else set())
-        given = {(eq.name, eq.at) for eq in self.equations}
-        return tuple(str(eq) for eq in true.values() if eq.name in asked), tuple(
-            str(eq) for eq in self.d.recursion if (eq.name, eq.at) not in given and eq.name not in self.copies | asked
-            and (eq.end or eq.name in named("input")))
+            key = stack.pop()
+            if key not in needed and (key in hers or key in true):
+                needed.add(key)
+                stack += reads(hers[key] if key in hers else true[key].value)
+        asked = (named("parameter", "state") | {key for value in hers.values() for key in reads(value)}) & needed
+        asked -= set(hers) | {key for key in asked if key[0] in self.copies}
+        asked -= set() if derived.seeds else {main(derived.names[n]) for n in self.d.outputs}
+        return tuple(str(eq) for key, eq in true.items() if key in asked), tuple(
+            str(eq) for eq in self.d.recursion if (eq.name, eq.at) not in {*hers, *asked} and eq.name not in self.copies
+            and (eq.end or (eq.name, eq.at) in named("input")))
 
 
 def _stated(line: Line) -> str:

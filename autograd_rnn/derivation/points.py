@@ -60,10 +60,11 @@ def _fit(system: System, sizes: dict[str, int]) -> bool:
     return True
 
 
-def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0) -> Given:
+def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0,
+          length: int = LENGTH) -> Given:
     """A random point, or one for each lane: small sizes, weights so moderate that no gate saturates, ends too."""
     rng, sizes = np.random.default_rng(seed), small_sizes(system, size)
-    extents = {i: sizes[i] if i in system.model else LENGTH for i in system.indices}
+    extents = {i: sizes[i] if i in system.model else length for i in system.indices}
     lead = (lanes,) if lanes else ()
 
     def numbers(name: str, axes: tuple[int, ...]) -> np.ndarray:

@@ -6,13 +6,15 @@
     the final recursion            its SymPy objects, with the complex step's values on the right: see recursion.py
 
 A difference is judged by the size of what adds up to the value, which may cancel. What is still doubtful is done again
-in longdouble: rounding shrinks at least a hundredfold, a fault does not.
+in longdouble: rounding shrinks at least a hundredfold, a fault does not. What is no number at any point that was found
+is not checked, and is called so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +26,9 @@ from ..check import LOST, STEP, TOLERANCE, in_dtype, magnitude
 from ..gradient import PULLBACK, Step
 from ..graph import Node, Position, node, read
 from ..printing import plain
+from .domain import FARTHEST, OutsideError, long_enough, points
 from .jacobian import Recurrence
-from .points import Bench, drawn, unmet
+from .points import Bench, unmet
 from .recursion import prove_recursion
 
 if TYPE_CHECKING:
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One step or printed equation, and the largest relative difference of its two sides over all points."""
+    """One step or printed equation, and the largest relative difference of its two sides over all points.
+
+    No number: not checked, for no point was found where both sides could be compared.
+    """
 
     what: str
     error: float
@@ -44,15 +50,19 @@ class Verdict:
     def ok(self) -> bool:
         return self.error <= TOLERANCE or self.rounding
 
+    @property
+    def checked(self) -> bool:
+        return not isnan(self.error)
+
     def __str__(self):
-        return f"{self.error:9.1e}  {self.what}"
+        return f"{self.error:9.1e}  {self.what}" if self.checked else f"not checked: {self.what}"
 
 
 @dataclass(frozen=True)
 class Proof:
     """What was proved: the steps of the record, the closed forms, the equations of the final recursion.
 
-    `ok`: all within 1e-12; `wrong`: those that are not.
+    `ok`: all within 1e-12; `wrong`: those that are not; `unchecked`: those that no point inside the domain tells.
     """
 
     steps: tuple[Verdict, ...]
@@ -65,53 +75,62 @@ class Proof:
 
     @property
     def wrong(self) -> tuple[Verdict, ...]:
-        return tuple(v for v in self.all if not v.ok)
+        return tuple(v for v in self.all if v.checked and not v.ok)
+
+    @property
+    def unchecked(self) -> tuple[Verdict, ...]:
+        return tuple(v for v in self.all if not v.checked)
 
     @property
     def worst(self) -> float:
         """The largest error that is not rounding."""
-        return max((v.error for v in self.all if not v.rounding), default=0.0)
+        return max((v.error for v in self.all if v.checked and not v.rounding), default=0.0)
 
     @property
     def ok(self) -> bool:
-        return not self.wrong
+        return not self.wrong and not self.unchecked
 
     def __str__(self):
-        verdict = f"all within {TOLERANCE:g}" if self.ok else f"{len(self.wrong)} WRONG"
+        said = [f"{len(self.wrong)} WRONG"] * bool(self.wrong)
+        said += [f"{len(self.unchecked)} not checked"] * bool(self.unchecked)
+        verdict = ", ".join(said) or f"all within {TOLERANCE:g}"
         line = (f"{len(self.steps)} steps, {len(self.closed)} closed forms and {len(self.recursion)} printed "
                 f"equations, {verdict}; worst {self.worst:.1e}")
-        return "\n".join([line, *map(str, self.wrong)])
+        return "\n".join([line, *map(str, self.wrong + self.unchecked)])
 
     __repr__ = __str__
 
 
-def prove(d: Derivation, points: int, seed: int) -> Proof:
+def prove(d: Derivation, count: int, seed: int) -> Proof:
     def settled(part: Callable[[Derivation, int, int, type], Iterator[Verdict]]) -> tuple[Verdict, ...]:
-        found = tuple(part(d, points, seed, np.float64))
-        if all(v.ok for v in found):
+        found = tuple(part(d, count, seed, np.float64))
+        if all(v.ok or not v.checked for v in found):
             return found
-        again = part(d, points, seed, np.longdouble)
+        again = part(d, count, seed, np.longdouble)
         return tuple(replace(v, rounding=not v.ok and v.error <= LOST and finer.error <= v.error / 100)
                      for v, finer in zip(found, again))
 
-    return Proof(settled(prove_steps), settled(prove_closed), settled(prove_printed))
+    try:
+        parts = [settled(part) for part in (prove_steps, prove_closed, prove_printed)]
+    except OutsideError as e:
+        return Proof((Verdict(e.fact, nan),), (), ())
+    if d.horizon is None:
+        parts[0] += (Verdict(f"there are cases of t that do not come up within {FARTHEST} steps", nan),)
+    return Proof(*parts)
 
 
-def prove_printed(d: Derivation, points: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
+def prove_printed(d: Derivation, count: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
     """Every printed equation: at one point, for SymPy takes its time."""
     return (Verdict(f"the printed equation of {key}", error) for key, error in prove_recursion(d, seed, dtype))
 
 
-def _seeded(d: Derivation, points: int, seed: int, dtype: type) -> Given:
-    """Points of forward and adjoint system together; cotangents outside the sequence are zero.
+def _seeded(d: Derivation, lanes: int, seed: int, dtype: type) -> Given:
+    """Points of forward and adjoint system together; CellError where none was found.
 
     Of examples taken together there are three: what is centred over two of them cancels.
     """
-    given = drawn(d.derived.system, seed, batch=2 + d.joined, lanes=points)
-    for name, at in given.ends:
-        if name not in d.derived.forward.axes:
-            given.ends[name, at] = np.zeros_like(given.ends[name, at])
-    return in_dtype(given, dtype)
+    length = long_enough(d.derived.forward, d.horizon)
+    return in_dtype(points(d.derived, seed, batch=2 + d.joined, lanes=lanes, length=length), dtype)
 
 
 # --- steps -------------------------------------------------------------------------------------------------------
@@ -128,30 +147,30 @@ class _Sides:
     pulled: tuple[tuple[str, str], ...]
 
 
-def prove_steps(d: Derivation, points: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
+def prove_steps(d: Derivation, count: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
     """Every step of the record, at all points at once: a lane for each."""
     system, style = d.derived.system, plain.Style(d.derived.system)
     bench = Bench(system)
     plans = [(step, _sides(d, bench, step)) for step in d.steps]
-    values = bench.run(_seeded(d, points, seed, dtype), seed)
+    values = bench.run(_seeded(d, count, seed, dtype), seed)
     for step, sides in plans:
         if sides.direction is None:
             before, after, size = (values[name].real for name in (sides.terms[0], sides.after, sides.size))
             before, after, size = np.broadcast_arrays(before, after, size)
             outside = unmet(after, len(system.indices))
             after, size = np.where(outside, before, after), np.where(outside, np.abs(before), size)
-            error = _difference(before, after, size.reshape(points, -1).max(axis=1))
+            error = _difference(before, after, size.reshape(count, -1).max(axis=1))
         else:
-            error = _inner_products(sides, values, points)
+            error = _inner_products(sides, values, count)
         yield Verdict(f"{step.rule} at {plain.expression(style, step.site)}", error)
 
 
-def _inner_products(sides: _Sides, values: dict[str, np.ndarray], points: int) -> float:
+def _inner_products(sides: _Sides, values: dict[str, np.ndarray], count: int) -> float:
     """<before, v> against <after, v>, judged by the size of their terms."""
     v = values[sides.direction or ""].imag / STEP
-    along = lambda name: (_like(values[name].real, v) * v).reshape(points, -1)
+    along = lambda name: (_like(values[name].real, v) * v).reshape(count, -1)
     products = [*map(along, sides.terms)]
-    products += [(values[g].real * values[y].imag / STEP).reshape(points, -1) for g, y in sides.pulled]
+    products += [(values[g].real * values[y].imag / STEP).reshape(count, -1) for g, y in sides.pulled]
     size = np.sum([np.abs(p).sum(axis=1) for p in (*products, along(sides.size))], axis=0)
     return _difference(np.sum([p.sum(axis=1) for p in products], axis=0), along(sides.after).sum(axis=1), size)
 
@@ -196,28 +215,29 @@ def _like(a: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _difference(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> float:
-    """The largest difference over `size`, or else the largest entry, in the worst lane; lanes outside the domain do not
-    count."""
+    """The largest difference over `size`, or else the largest entry, in the worst lane; lanes on which `a` is no number
+    do not count, and where none is left there is no number. Infinities that are the same do not differ."""
     a, b = np.broadcast_arrays(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    size = np.max(np.abs(a), axis=1) if size is None else np.broadcast_to(size, len(a))
-    finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
-    if not finite.any():
-        return np.inf
-    gap = np.max(np.abs(a - b), axis=1)
-    error = np.where(gap == 0, 0, gap / np.where(size == 0, 1, size))
-    return float(np.max(error[finite]))
+    size = np.max(np.where(np.isfinite(a), np.abs(a), 0), axis=1) if size is None else np.broadcast_to(size, len(a))
+    known = ~np.isnan(a).any(axis=1)
+    if not known.any():
+        return nan
+    with np.errstate(invalid="ignore"):
+        gap = np.where(a == b, 0, np.abs(a - b)).max(axis=1)
+        error = np.where(gap == 0, 0, gap / np.where(size == 0, 1, size))[known]
+    return float(np.max(np.where(np.isnan(error), np.inf, error)))
 
 
 # --- the closed form ---------------------------------------------------------------------------------------------
 
 
-def prove_closed(d: Derivation, points: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
+def prove_closed(d: Derivation, count: int, seed: int, dtype: type = np.float64) -> Iterator[Verdict]:
     """g_t as the sum over later steps of products of Jacobians; and, truncated after a step, with what that drops."""
     for r in d.recurrences:
         vectors = all(d.printed.axes[n.params[0]] == (r.index,) and d.printed.rank(n) == 1 for n in r.states)
         if r.simple and r.worked_out and vectors:
-            loop = _Loop(d, r, points, seed, dtype)
+            loop = _Loop(d, r, count, seed, dtype)
             for kept, what in ((loop.length, "the closed form"), (1, "what truncation keeps and drops")):
                 error = max(_difference(loop.sent(u, 0), total) for u, total in loop.closed(kept).items())
                 yield Verdict(f"{what} along {r.index}", error)
@@ -226,9 +246,9 @@ def prove_closed(d: Derivation, points: int, seed: int, dtype: type = np.float64
 class _Loop:
     """A recurrence at random points: its Jacobians step by step, in the order in which it runs."""
 
-    def __init__(self, d: Derivation, r: Recurrence, points: int, seed: int, dtype: type):
+    def __init__(self, d: Derivation, r: Recurrence, count: int, seed: int, dtype: type):
         self.r = r
-        bench, given = Bench(d.derived.system), _seeded(d, points, seed, dtype)
+        bench, given = Bench(d.derived.system), _seeded(d, count, seed, dtype)
         self.length = given.extents[r.index]
         self.local = {n: bench.measure(g) for n, g in r.local.items()}
         self.beside = {n: bench.measure(g) for n, g in r.beside.items()}

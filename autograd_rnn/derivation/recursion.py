@@ -16,18 +16,17 @@ import numpy as np
 from .. import primitives as P
 from ..adjoint import replaced
 from ..arrays import Given, bordered_shape
-from ..check import STEP, TOLERANCE, in_dtype, magnitude
+from ..check import STEP, TOLERANCE, in_dtype, path_sums
 from ..equations import BATCH, System
 from ..evaluate import evaluate
 from ..graph import Node, Position, extent_name, node, read
 from ..parse import Declaration, Line
 from ..printing.components import Symbols, free_symbols, symbol_name
 from ..shapes import carry_over
-from .points import drawn
+from .domain import long_enough, points
 
 if TYPE_CHECKING:
     from . import Derivation
-
 
 DIGITS = 25  # of SymPy's numbers, where a double's do not do
 
@@ -41,10 +40,11 @@ def prove_recursion(d: Derivation, seed: int, dtype: type = np.float64) -> Itera
     from sympy.core.function import AppliedUndef
 
     forward = d.derived.forward
-    given = in_dtype(drawn(forward, seed, size=3, batch=1 + 2 * d.joined), dtype)
-    seeds = _seeds(d, given, seed)
+    point = points(d.derived, seed, size=3, batch=1 + 2 * d.joined, length=long_enough(forward, d.horizon))
+    given = in_dtype(replace(point, sizes=carry_over(point.sizes, d.printed.inferred, forward.inferred)), dtype)
+    seeds = {n: point.values[d.derived.seeds[n]] if d.derived.seeds else np.ones(()) for n in d.outputs}
     found = _Values(d, given, true_cotangents(d, given, seeds))
-    sizes: dict[str, float] = {}
+    sums: dict[str, np.ndarray] = {}
     equations = d.sympy("elementwise")
     for eq in d.recursion:
         key = str(eq) if eq.end else eq.name
@@ -57,38 +57,20 @@ def prove_recursion(d: Derivation, seed: int, dtype: type = np.float64) -> Itera
         ranges += [range(1, n + 1) for n in components]
         examples = range(1, 1 + (given.batch if eq.name in d.printed.per_example else 1))
         gap = largest = 0.0
+        compared = False
         for example, *place in product(examples, *ranges):
             here = {found.example: example} | {letter: float(k) for letter, k in zip(letters, place) if k is not None}
             told, true = found.number(right, here), found.number(left, here)
             edge = any(k in (1, given.extents[p.index]) for k, p in zip(place, eq.at) if p.base == "i")
+            compared |= isfinite(true)
             if isfinite(told) and isfinite(true):
                 gap, largest = max(gap, abs(told - true)), max(largest, found.number(right, here, True))
             elif isfinite(true) and not edge:  # at the edge, a zero from outside may meet no number
                 gap = inf
         if gap > TOLERANCE * largest:
-            sizes = sizes or _sizes(d, given, seeds)
-            largest = max(largest, sizes[eq.name])
-        yield key, float(gap / largest if largest else gap)
-
-
-def _seeds(d: Derivation, given: Given, seed: int) -> dict[str, np.ndarray]:
-    """A cotangent for each output, from outside: 1 for a loss."""
-    rng, forward = np.random.default_rng(seed), d.derived.forward
-    inside = {n: (slice(1, -1),) * len(forward.axes[n]) for n in d.outputs}
-    return {n: rng.normal(size=bordered_shape(forward, n, given))[inside[n]] if d.derived.seeds else np.ones(())
-            for n in d.outputs}
-
-
-def _sizes(d: Derivation, given: Given, seeds: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest entry of each gradient, with the absolute values of all that adds up to it in its place."""
-    derived, forward = d.derived, set(d.derived.forward.equations)
-    equations = [eq if eq in forward else replace(eq, value=magnitude(eq.value)) for eq in derived.system.equations]
-    system = System(equations, derived.system.axes, derived.system.model, derived.system.declarations)
-    values = {**given.values, **{outside: np.abs(seeds[n]) for n, outside in derived.seeds.items()}}
-    sizes = carry_over(given.sizes, derived.forward.inferred, system.inferred)
-    names = {eq.name for eq in equations if eq not in forward}
-    stores = evaluate(system, replace(given, values=values, sizes=sizes), names)
-    return {name: float(np.max(store)) for name, store in stores.items()}
+            sums = sums or path_sums(d.derived, given, seeds)
+            largest = max(largest, float(np.max(sums[eq.name])))
+        yield key, float(gap / largest if largest else gap) if compared else nan
 
 
 def true_cotangents(d: Derivation, given: Given, seeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import Given
 from ..elaborate import delay_copies, delays
 from ..equations import Equation, System, free_indices
 from ..errors import CellError
@@ -20,7 +19,8 @@ from ..evaluate import evaluate
 from ..graph import READ, Node, Position, topological
 from ..parse import Declaration, Line
 from ..shapes import carry_over, solve
-from .points import drawn, open_ends, unmet
+from .domain import points
+from .points import LENGTH, unmet
 
 if TYPE_CHECKING:
     from . import Derivation
@@ -35,20 +35,16 @@ Value = np.ndarray | CellError  # along (lane, every index, batch, components), 
 
 
 class Values:
-    """Values at points of one size and length; `own` are equations of further names that expressions may read.
+    """Values at points of one size and `length`; `own` are equations of further names that expressions may read.
 
     free: cotangents are drawn, each by itself, and only what steps send to each other follows from them.
     """
 
     def __init__(self, d: Derivation, axes: dict[str, tuple[str, ...]], own: list[Equation], batch: int,
-                 other: bool = False, free: bool = False):
+                 length: int = LENGTH, free: bool = False):
         self.system, self.axes, self.own = d.derived.system, axes, own
         system = self.system
-        given = drawn(system, batch, OTHER if other else None, batch, POINTS)
-        for name, at in open_ends(system):  # no cotangent comes from outside
-            if name not in d.derived.forward.axes:
-                given.ends[name, at] = np.zeros_like(given.ends[name, at])
-        self.given = _longer(system, given) if other else given
+        self.given = given = points(d.derived, batch, None if length == LENGTH else OTHER, batch, POINTS, length)
         self.stores = evaluate(system, self.given)
         self.sizes = {alias: given.sizes[d] for d, names in system.inferred.aliases.items() for alias in names
                       if d in given.sizes}
@@ -173,10 +169,10 @@ class Values:
             return False
         a, b = np.broadcast_arrays(*lined(a, b))
         excused = unmet(a, len(self.system.indices))
-        lanes = np.isfinite(b).reshape(POINTS, -1).all(axis=1)
+        lanes = ~np.isnan(b).reshape(POINTS, -1).any(axis=1)
         with np.errstate(invalid="ignore"):
-            gap = np.where(excused, 0, np.abs(a - b)).reshape(POINTS, -1).max(axis=1)
-        size = np.abs(b).reshape(POINTS, -1).max(axis=1)
+            gap = np.where(excused | (a == b), 0, np.abs(a - b)).reshape(POINTS, -1).max(axis=1)
+        size = np.where(np.isfinite(b), np.abs(b), 0).reshape(POINTS, -1).max(axis=1)
         return bool(lanes.any() and (gap <= TOLERANCE * size + ROUNDING)[lanes].all())
 
     def right(self, n: Node, true: np.ndarray) -> bool:
@@ -199,16 +195,3 @@ def lined(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A number beside a vector or a matrix has as many axes."""
     rank = max(a.ndim, b.ndim)
     return a.reshape(a.shape + (1,) * (rank - a.ndim)), b.reshape(b.shape + (1,) * (rank - b.ndim))
-
-
-def _longer(system: System, given: Given) -> Given:
-    """The same point with one step more along every data index: a number that happened to be T is T no more."""
-    def more(value: np.ndarray, indices) -> np.ndarray:
-        for k, i in enumerate(indices, 1):
-            if i not in system.model:
-                value = np.concatenate([value, np.take(value, [0], axis=k)], axis=k)
-        return value
-
-    return replace(given, values={n: more(v, system.axes[n]) for n, v in given.values.items()},
-                   ends={(n, at): more(v, [p.index for p in at if p.base == "i"]) for (n, at), v in given.ends.items()},
-                   extents={i: n + (i not in system.model) for i, n in given.extents.items()})
