@@ -188,3 +188,75 @@ def test_float32_parameters_are_checked_in_float64():
     cell, params, inputs = lstm()
     params = {n: v.astype(np.float32) for n, v in params.items()}
     assert cell.check_gradients(params, x=inputs["x"].astype(np.float32)).ok
+
+
+# --- no false alarm, and nothing that hides behind one ---------------------------------------------------------------
+
+STABILISED = """
+k[t] = W_k @ x[t]
+v[t] = W_v @ x[t]
+p[t] = maximum(m[t-1], k[t] + u)
+y[t] = (exp(m[t-1] - p[t]) * a[t-1] + exp(k[t] + u - p[t]) * v[t]) / (
+    exp(m[t-1] - p[t]) * b[t-1] + exp(k[t] + u - p[t]))
+m[t] = maximum(m[t-1] - exp(w), k[t])
+a[t] = exp(m[t-1] - exp(w) - m[t]) * a[t-1] + exp(k[t] - m[t]) * v[t]
+b[t] = exp(m[t-1] - exp(w) - m[t]) * b[t-1] + exp(k[t] - m[t])
+""".replace("(\n   ", "(")  # a maximum that is taken out of every exponent: nothing depends on m
+LOG_SPACE = "x: input()\nw: ()\nl[0] = log(0)\nl[t] = log(exp(l[t-1] + w) + exp(x[t]))\nL = sum_t(l[t])"
+
+SOUND = {  # name -> (text, the size of its state or x itself, the exact gradient of one name where it can be said)
+    "a stabiliser": (STABILISED, {"k": 4}, None),
+    "softmax of a softmax": ("h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = sum_t(sum(softmax(h[t])))", {"h": 4}, ("W", 0)),
+    "a root at zero": ("x: input()\ny[t] = x[t]**2.5\nL = sum_t(y[t])", [0, 1, 4], ("x", [0, 2.5, 20])),
+    "a root of a square at zero": ("x: input()\nh[t] = 0.5 * h[t-1] + x[t]**2\nL = sum_t(h[t]**1.5)", [0, 0, 4], None),
+    "a square that decides": ("x: input()\nL = sum_t(where(x[t]**2 >= 0, x[t], 0))", [0, 1], ("x", [1, 1])),
+    "an infinite end": (LOG_SPACE, [0, 1, 2], None),
+    "an infinite end, scaled": (LOG_SPACE.replace("l[t-1] + w", "maximum(0.5 * l[t-1] + w, -9)"), [0, 1, 2], None),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_no_false_alarm(name):
+    text, x, known = SOUND[name]
+    cell, rng = Cell(text), np.random.default_rng(0)
+    sizes, x = ({"x": 3, **x}, rng.normal(size=(6, 2, 3))) if isinstance(x, dict) else ({}, np.asarray(x, float))
+    params = {n: rng.normal(size=v.shape) for n, v in cell.init(**sizes).items()}
+    report = cell.check_gradients(params, x=x)
+    assert report.ok and report.count, report
+    if known:
+        found = cell.gradient(params, x=x)[1][known[0]]
+        np.testing.assert_allclose(found, np.broadcast_to(known[1], found.shape), atol=1e-14)
+
+
+def test_a_stabiliser_s_fault_is_caught():
+    """Each term of what cancels, left out or with the other sign: the rest is as large as the terms.
+
+    Not so what comes through a maximum: it is the gradient of another stabiliser, which is zero.
+    """
+    cell, rng = Cell(STABILISED + "L = sum_t(sum(y[t]**2))"), np.random.default_rng(0)
+    params = {n: rng.normal(size=v.shape) for n, v in cell.init(x=3, k=4).items()}
+    inputs = {"x": rng.normal(size=(6, 2, 3))}
+    cell.gradient(params, **inputs)
+    (derived,) = vars(cell.system)["_adjoints"].values()
+    values = {eq.value for eq in derived.system.equations if eq.name in ("dm", "dm_tm1") and eq.value.op is P.add}
+    assert len(values) == 2
+    for value in values:
+        for a in (a for a in value.args if a.op is not P.where):
+            for stand_in in ((), (-a,)):
+                fresh = Cell(cell.text)
+                wrong = P.total(*(b for b in value.args if b is not a), *stand_in)
+                report = with_damage(fresh, params, inputs, lambda eq, old=value, new=wrong: (
+                    new if eq.value is old else eq.value))
+                assert not report.ok, (value, a)
+
+
+@pytest.mark.parametrize("cut", [2, 25, 48])
+def test_a_cut_does_not_hide_behind_paths_that_cancel(cut):
+    """U is half of a Hadamard matrix: |U| doubles at every step what U only turns, 1e15 over 50 steps."""
+    cell = Cell("h[t] = U @ h[t-1] + x[t]\nL = sum(h[T]**3)")
+    square = np.array([[1, 1], [1, -1]])
+    params, inputs = {"U": 0.45 * np.kron(square, square)}, {"x": np.random.default_rng(0).normal(size=(50, 1, 4))}
+    change = lambda eq: node(P.where, node(P.eq, index("t"), const(cut)), const(0), eq.value) if (
+        eq.name == "dh_tm1") else eq.value
+    assert with_damage(Cell(cell.text), params, inputs, lambda eq: eq.value).ok
+    assert not with_damage(cell, params, inputs, change).ok

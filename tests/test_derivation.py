@@ -17,7 +17,7 @@ from autograd_rnn.derivation.points import small_sizes
 from autograd_rnn.derivation.proof import prove_closed, prove_steps
 from autograd_rnn.derivation.recursion import prove_recursion
 from autograd_rnn.derivation.rewrites import single
-from autograd_rnn.graph import node, rewrite
+from autograd_rnn.graph import const, index, node, rewrite
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing import latex
 from autograd_rnn.printing.names import ADJOINTS
@@ -98,6 +98,57 @@ def test_what_arrives_vanishes_outside_the_sequence(text):
     assert proof.ok and len(proof.recursion) == len(derivation.recursion), proof
     grade = cell.grade("\n".join(map(equation, derivation.recursion)))
     assert grade.ok and grade.missing == grade.left_out == (), grade
+
+
+BOUNDED = [  # at a random point, log, a root or a power has no value
+    "s[t] = w + b * s[t-1] + 0 * x[t]\nL = sum_t(log(s[t]))",
+    "s[t] = sqrt(w + b * s[t-1]) + x[t]\nL = sum_t(s[t]**1.5)",
+    "z[t] = sigmoid(w * x[t])\ns[t] = log(exp(log(1 - z[t]) + s[t-1]) + exp(log(z[t]) + log(b * x[t])))\n"
+    "L = sum_t(exp(s[t]))",  # a gate in log space
+    "y[t] = where(x[t] > 0, sqrt(x[t]), 0)\nL = sum_t(w * y[t] + b)",
+    "s[0] = log(0)\ns[t] = log(exp(s[t-1] + w) + exp(b * x[t]))\nL = sum_t(s[t])",  # an infinity that is meant
+    "s[t] = w * s[t-1] + b * x[t-7]**2\nL = sum_t(s[t]**2.5)",
+    "s[t] = where(t > 40, log(x[t]), w * s[t-1] + b)\nL = sum_t(s[t])",
+]
+
+
+@pytest.mark.parametrize("text", BOUNDED)
+def test_points_lie_inside_the_domain(text):
+    cell = Cell(f"x: input()\nw: ()\nb: ()\n{text}")
+    derivation = cell.derivation()
+    proof = derivation.check(points=5)
+    assert proof.ok and not proof.unchecked and len(proof.recursion) == len(derivation.recursion), proof
+    damaged = Derivation(derivation.derived, derivation.outputs)
+    damaged.__dict__["steps"] = tuple(step._replace(after=2 * step.after + 1) for step in derivation.steps)
+    assert not [v for v in prove_steps(damaged, 5, 0) if v.ok or not v.checked]
+
+
+def test_vectors_inside_several_domains():
+    text = "\n".join(f"{n}[t] = W_{n} @ x[t] + U_{n} @ h[t-1]" for n in "abcd")
+    text += "\nh[t] = log(a[t]) + log(b[t]) + sqrt(c[t]) + d[t]**0.3\nL = sum_t(sum(h[t]**1.5))"
+    proof = Cell(text).derivation().check(points=5)
+    assert proof.ok, proof
+
+
+@pytest.mark.parametrize("text, fact", [
+    ("L = sum_t(log(tanh(x[t]) - 1))", "No point was found"),
+    ("h[t] = tanh(h[t-1] + where(t > 400, x[t], 0))\nL = sum_t(h[t])", "do not come up within 100 steps"),
+])
+def test_what_no_point_tells_is_neither_right_nor_wrong(text, fact):
+    proof = Cell(f"x: input()\n{text}").derivation().check(points=3)
+    assert not proof.ok and not proof.wrong and len(proof.unchecked) == 1, proof
+    assert "not checked" in str(proof).splitlines()[0] and fact in str(proof).splitlines()[-1]
+
+
+@pytest.mark.parametrize("late", [6, 25, 49])
+def test_a_printed_recursion_cut_at_one_step_is_caught(late):
+    derivation = Cell("h[t] = tanh(w * h[t-1] + x[t])\nx: input()\nw: ()").derivation()
+    at = node(P.eq, index("t"), const(late))
+    cut = tuple(replace(eq, value=node(P.where, at, const(0), eq.value)) if str(eq) == "dh[t]" else eq
+                for eq in derivation.recursion)
+    damaged = Derivation(derivation.derived, derivation.outputs)
+    damaged.__dict__["recursion"] = cut
+    assert [key for key, error in prove_recursion(damaged, 0) if not error <= 1e-12] == ["dh"]
 
 
 LOOPS = {  # text -> the indices of its loops, and how many closed forms are proved

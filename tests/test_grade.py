@@ -131,6 +131,83 @@ def test_what_is_missing_is_named():
     assert "missing" in str(grade)
 
 
+RNN = """dh[t] = Delta_h[t] + {}
+da_h[t] = dh[t] * (1 - h[t]**2)
+dW = sum_t(outer(da_h[t], x[t]))
+dU = sum_t(outer(da_h[t], h[t-1]))
+db = sum_t(da_h[t])"""
+
+
+def test_a_carry_that_is_used_and_not_derived_is_missing():
+    grade = ar.zoo["rnn"].grade(RNN.format("dh_tm1[t+1]"))
+    assert {line.verdict for line in grade.lines} == {"right"} and grade.missing == ("dh_tm1[t]",) and not grade.ok
+    assert ar.zoo["rnn"].grade(RNN.format("dh_tm1[t+1]") + "\ndh_tm1[t] = U.T @ da_h[t]").ok
+    assert not ar.zoo["rnn"].grade(RNN.format("dh_tm1[t+1]") + "\ndh_tm1[t] = dh[t-1] - Delta_h[t-1]").ok
+
+
+@pytest.mark.parametrize("name", systems.weighed(systems.BASES))
+def test_a_pass_that_never_goes_back_is_not_all_right(name):
+    """The library's own lines without those of the carries."""
+    backward = cell(name).backward()
+    carries = set(cell(name).derivation().derived.carries)
+    lines = [line for line in str(backward).splitlines() if line.split("[")[0].split(" ")[0] not in carries]
+    grade = cell(name).grade("\n".join(lines))
+    read = {c for c in carries for line in lines if f"{c}[" in line.split(" = ")[1]}
+    assert not read or (grade.missing and not grade.ok), grade
+
+
+def test_an_end_that_is_read_and_not_given_is_missing():
+    first = Cell("h[0] = h0\nh[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
+    text = RNN.format("U.T @ da_h[t+1]") + "\ndh0 = dh[0]"
+    assert first.grade(text).missing == ("dh[0]",) and not first.grade(text).ok
+    assert first.grade(text + "\ndh[0] = U.T @ da_h[1]").ok
+
+
+def test_a_root_is_graded_where_it_has_a_value():
+    for text in ("s[t] = sqrt(w + b * s[t-1]) + x[t]", "s[t] = w + b * s[t-1] + x[t]**1.5",
+                 "s[t] = log(w * x[t] + b) * s[t-1]", "s[t] = where(x[t] > b, sqrt(x[t] - b), w * s[t-1])"):
+        root = Cell(f"x: input()\nw: ()\nb: ()\n{text}\nL = sum_t(log(s[t]))")
+        lines = [equation(eq) for eq in root.derivation().recursion]
+        assert root.grade("\n".join(lines)).ok and root.grade(str(root.backward())).ok, text
+        for line in lines:
+            (found,) = root.grade(f"{line} + {line.split(' = ')[1]}").lines
+            assert found.verdict == "wrong" and not any("nan" in note for note in found.notes), found
+
+
+def test_where_no_point_tells_no_line_is_judged():
+    (line,) = Cell("x: input()\nL = sum_t(log(tanh(x[t]) - 1))").grade("dx[t] = dL / (tanh(x[t]) - 1)").lines
+    assert line.verdict == "not judged" and not line.ok and "No point was found" in line.notes[0]
+
+
+CASES = [  # (what is added to a right line, the verdict)
+    ("where(t > 4, h[t], 0 * h[t])", "wrong"),
+    ("where(t > 60, h[t], 0 * h[t])", "wrong"),
+    ("where(t == 25, h[t], 0 * h[t])", "wrong"),
+    ("where(t % 50 == 49, h[t], 0 * h[t])", "wrong"),
+    ("where(t == T - 7, h[t], 0 * h[t])", "wrong"),
+    ("where(T > 10, h[t], 0 * h[t])", "wrong"),
+    ("floor(t / 12) * h[t]", "wrong"),
+    ("maximum(t - 30, 0) * h[t]", "wrong"),
+    ("(abs(t - 9) - (9 - t)) * h[t]", "wrong"),
+    ("where(t > late, h[t], 0 * h[t])\nlate = 3 * 9", "wrong"),
+    ("where(t > 4, h[t], h[t]) - h[t]", "right"),
+    ("where(t > 1000, h[t], 0 * h[t])", "not judged"),
+    ("floor(t / 700) * h[t]", "not judged"),
+]
+
+
+@pytest.mark.parametrize("added, verdict", CASES)
+def test_a_case_that_comes_up_late_is_seen(added, verdict):
+    line = judged("rnn", f"dh[t] = Delta_h[t] + U.T @ da_h[t+1] + {added}")[0]
+    assert line.verdict == verdict, line
+
+
+@pytest.mark.parametrize("cut", [1, 7, 25, 49])
+def test_a_recurrence_cut_at_one_step_is_wrong(cut):
+    line = only("rnn", f"dh[t] = Delta_h[t] + where(t == {cut}, 0 * dh[t], U.T @ da_h[t+1])")
+    assert line.verdict == "wrong", line
+
+
 # --- what is wrong -----------------------------------------------------------------------------------------------
 
 MISTAKES = [  # (cell, line, verdict, what a note says)

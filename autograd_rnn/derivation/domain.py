@@ -18,7 +18,8 @@ from ..equations import Equation, System
 from ..errors import CellError
 from ..evaluate import evaluate
 from ..gradient import Typing, fit
-from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, const, node, rewrite, topological
+from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, const, node, read, rewrite, topological
+from ..parse import Declaration, Line
 from ..shapes import carry_over
 from .points import LENGTH, drawn
 
@@ -36,7 +37,8 @@ def points(derived: Derived, seed: int, size: int | None = None, batch: int = 2,
            length: int = LENGTH) -> Given:
     """A point of forward and adjoint equations together, or one for each lane, where all of them are numbers.
 
-    Cotangents outside the sequence are zero. A lane without such a point takes another's.
+    On every second lane forward values do: of `where(a > 0, sqrt(a), b)` the gradient is no number where b is taken,
+    and b has to be taken somewhere. Cotangents outside the sequence are zero. A lane without a point takes another's.
     """
     rng = np.random.default_rng(seed)
     found: Given | None = None
@@ -46,18 +48,18 @@ def points(derived: Derived, seed: int, size: int | None = None, batch: int = 2,
         for name, at in given.ends:
             if name not in derived.forward.axes:
                 given.ends[name, at] = np.zeros_like(given.ends[name, at])
-        fits = _numbers(derived.system, given)
+        fits = _numbers(derived, given)
         if not (met | fits).all():
             given = _moved_inside(derived, given, fits)
-            fits = _numbers(derived.system, given)
+            fits = _numbers(derived, given)
         found = given if found is None else _each(lambda a, b, met=met: np.where(_beside(met, a), a, b), found, given)
         met |= fits
         if met.all():
             break
-    if found is None or not met.any():
+    if found is None or not met[strict(len(met))].any():
         raise OutsideError("No point was found at which all values are numbers.",
                            remedy="Look for a log, a root or a quotient that has no value.")
-    lane = np.where(met, np.arange(len(met)), np.argmax(met))
+    lane = np.where(met, np.arange(len(met)), np.argmax(met & strict(len(met))))
     return _each(lambda v: v[lane], found) if lanes else replace(_each(lambda v: v[lane[0]], found), lanes=0)
 
 
@@ -72,11 +74,20 @@ def _beside(lanes: np.ndarray, array: np.ndarray) -> np.ndarray:
     return lanes.reshape(-1, *(1,) * (array.ndim - 1))
 
 
-def _numbers(system: System, given: Given) -> np.ndarray:
-    """The lanes on which every value is a number."""
+def strict(lanes: int) -> np.ndarray:
+    """The lanes on which gradients have to be numbers too."""
+    return np.arange(lanes) % 2 == 0
+
+
+def _numbers(derived: Derived, given: Given) -> np.ndarray:
+    """The lanes on which every value is a number that has to be one."""
+    system, forward = derived.system, set(derived.forward.equations)
     stores = evaluate(system, given, {eq.name for eq in system.equations})
-    values = (stores[eq.name][(slice(None), *_place(eq.at))] for eq in system.equations)
-    return np.all([~np.isnan(v).reshape(len(v), -1).any(axis=1) for v in values], axis=0)
+    fits = np.ones(given.lanes, bool)
+    for eq in system.equations:
+        known = ~np.isnan(stores[eq.name][(slice(None), *_place(eq.at))]).reshape(given.lanes, -1).any(axis=1)
+        fits &= known if eq in forward else known | ~strict(given.lanes)
+    return fits
 
 
 def _place(at: Iterable[Position]) -> tuple:
@@ -93,22 +104,26 @@ def _moved_inside(derived: Derived, given: Given, fits: np.ndarray) -> Given:
     """Newton's steps to the root of V = sum max(margin - a, 0)**2, over every a that has to be positive.
 
     x <- x - 2 V grad V / |grad V|**2 on each lane that does not fit, where log and its like are held at the margin.
+    What stands in a case of `where` counts on the strict lanes alone.
     """
     forward = derived.forward
     bounded = [n for n in forward.nodes if _bounded(n)]
     held = rewrite((eq.value for eq in forward.equations), lambda n, args: node(
         n.op, node(P.maximum, args[0], const(MARGIN)), params=n.params) if _bounded(n) else None)
     typing = Typing(forward)
-    short = (node(P.maximum, const(MARGIN) - held[n.args[0]], const(0)) ** 2 for n in bounded)
-    total = P.total(*(fit(each, const(0), typing) for each in short))
-    goal = f"#{len(forward.axes)}"  # no identifier: it meets no name of a text
+    bare = set(topological((eq.value for eq in forward.equations), lambda n: n.args[:1 if n.op is P.where else None]))
+    goal, weight = "#goal", "#weight"  # no identifiers: they meet no name of a text
+    short = {n: node(P.maximum, const(MARGIN) - held[n.args[0]], const(0)) ** 2 for n in bounded}
+    total = P.total(*(fit(v, const(0), typing) * (const(1) if n in bare else read(weight)) for n, v in short.items()))
     system = System([*(replace(eq, value=held[eq.value]) for eq in forward.equations), Equation(goal, (), total)],
-                    {**forward.axes, goal: ()}, forward.model, forward.declarations)
+                    {**forward.axes, goal: (), weight: ()}, forward.model,
+                    {**forward.declarations, weight: Declaration(weight, "const", (), None, Line("", 0))})
     try:
         down = adjoint(system, [goal], unit=True)
     except CellError:  # nothing bounded, or nothing that could be moved
         return given
-    run = replace(given, sizes=carry_over(given.sizes, derived.system.inferred, down.system.inferred))
+    run = replace(given, sizes=carry_over(given.sizes, derived.system.inferred, down.system.inferred),
+                  values={**given.values, weight: strict(len(fits)).astype(float)})
     places: dict[Any, tuple] = {n: _place(map(Position, axes)) for n, axes in forward.axes.items() if n in given.values}
     places |= {(n, at): _place(at) for n, at in given.ends}
     for _ in range(DESCENTS):
@@ -129,7 +144,7 @@ def _moved_inside(derived: Derived, given: Given, fits: np.ndarray) -> Given:
         moved = lambda key, v, step=step, slopes=slopes: v - _beside(step, v) * slopes[key] if key in slopes else v
         run = replace(run, values={n: moved(n, v) for n, v in run.values.items()},
                       ends={k: moved(k, v) for k, v in run.ends.items()})
-    return replace(run, sizes=given.sizes)
+    return replace(run, sizes=given.sizes, values={n: v for n, v in run.values.items() if n != weight})
 
 
 # --- how far a sequence has to reach -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ..check import LOST, STEP, TOLERANCE, in_dtype, magnitude
 from ..gradient import PULLBACK, Step
 from ..graph import Node, Position, node, read
 from ..printing import plain
-from .domain import FARTHEST, OutsideError, long_enough, points
+from .domain import FARTHEST, OutsideError, long_enough, points, strict
 from .jacobian import Recurrence
 from .points import Bench, unmet
 from .recursion import prove_recursion
@@ -215,15 +215,17 @@ def _like(a: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _difference(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> float:
-    """The largest difference over `size`, or else the largest entry, in the worst lane; lanes on which `a` is no number
-    do not count, and where none is left there is no number. Infinities that are the same do not differ."""
+    """The largest difference over `size`, or else the largest entry, in the worst lane, or no number where none counts.
+
+    Lanes do not count on which `a` is no number, nor, where gradients need not be numbers, those on which `b` is none.
+    """
     a, b = np.broadcast_arrays(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     size = np.max(np.where(np.isfinite(a), np.abs(a), 0), axis=1) if size is None else np.broadcast_to(size, len(a))
-    known = ~np.isnan(a).any(axis=1)
+    known = ~np.isnan(a).any(axis=1) & (strict(len(a)) | ~np.isnan(b).any(axis=1))
     if not known.any():
         return nan
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # infinities that are the same do not differ
         gap = np.where(a == b, 0, np.abs(a - b)).max(axis=1)
         error = np.where(gap == 0, 0, gap / np.where(size == 0, 1, size))[known]
     return float(np.max(np.where(np.isnan(error), np.inf, error)))
