@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import verdicts
 from test_primitives import USES, problem
 
 from autograd_rnn import Cell, zoo
@@ -260,3 +261,8 @@ def test_a_cut_does_not_hide_behind_paths_that_cancel(cut):
         eq.name == "dh_tm1") else eq.value
     assert with_damage(Cell(cell.text), params, inputs, lambda eq: eq.value).ok
     assert not with_damage(cell, params, inputs, change).ok
+
+
+@pytest.mark.parametrize("asked", ["0-2", pytest.param("3-40", marks=pytest.mark.long)])
+def test_all_three_verdicts_on_generated_systems_and_their_faults(asked, capsys):
+    assert verdicts.main([asked], 2) == 0, capsys.readouterr().out

@@ -103,7 +103,7 @@ def by_check(cell: Cell, rng, count: int) -> tuple[str, int, int]:
                    for n in true):
                 seeded += 1
                 caught += not cell.check_gradients(params, tape=False, **given).ok
-        except CellError:  # no order runs through it, or no number comes of it
+        except (CellError, ValueError):  # no order runs through it, its shapes do not fit, or no number comes of it
             pass
         finally:
             cache[outputs, True] = derived
