@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from ... import primitives as P
-from ...equations import BATCH
+from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, Node, option, topological
 from ...order import operands
 from .lanes import I32, I64, POINTER, Lanes, Vector, folded, loop
@@ -34,6 +34,11 @@ def reducible(system, n: Node) -> bool:
     if option(n) is None:
         return ranks[0] == 1 or (ranks[0] == 2 and n.op in (P.sum, P.mean))
     return option(n) != BATCH
+
+
+def taken_whole(s: Node | Equation) -> str | None:
+    """The index that a reduction reads at all its positions: it is done once for all of them."""
+    return option(s) if isinstance(s, Node) and s.op.fill is not None else None
 
 
 def reads(stage: Rows, n: Node) -> list[Node]:

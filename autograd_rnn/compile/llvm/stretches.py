@@ -116,7 +116,7 @@ class Stretches(Space):
                 later = self.take("T", 1)
             self.begun(False)
             for kind, step in steps[end:]:
-                if kind != "rows" and step not in machine.sums:
+                if kind != "rows" and not (kind == "parts" and step in machine.sums):
                     self.step(kind, step, running)
         for n, value in last.items():
             run.stores[n] = np.broadcast_to(value, (total + 2, *value.shape))
