@@ -25,6 +25,7 @@ from .numpy_program import NumpyProgram
 from .replay import Replay, signature
 from .report import report
 from .save import file_of
+from .verify import IN_PARTS, SHAPES, fault
 
 REPLAYS = 4  # shapes whose gradients are done again without another look
 WORK = 500  # steps times batch from which a gradient is compiled
@@ -82,7 +83,7 @@ def as_machine_code(system: System, given: Given, keep: Wanted | None = None, th
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
     made = machine_of(system, whole, given.dtype == np.float64, memory is not None)
-    return made(system, given, whole, threads, memory)
+    return evaluate(system, given, keep) if made.fault else made(system, given, whole, threads, memory)
 
 
 def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
@@ -100,12 +101,20 @@ def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
 
 
 def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
-    from .llvm.machine import Machine  # needs an extra
+    from .llvm.guarded import guarded  # these need an extra
+    from .llvm.machine import Machine
 
     machines = system.__dict__.setdefault("_machines", {})
     key = frozenset(keep.items()), double, apart
     if key not in machines:
-        machines[key] = Machine(system, keep, double, apart=apart)
+        machines[key] = made = Machine(system, keep, double, apart=apart)
+        shapes = IN_PARTS if apart else SHAPES
+        made.fault = fault(system, keep, guarded(made), made.equations(system), made.dtype, shapes)
+        if made.fault:
+            first = next((eq.line.source for eq in system.equations if eq.line), "")
+            warnings.warn(f"The machine code of the cell that begins with `{first}` differs from the reference: "
+                          f"{made.fault}. The reference is used instead. Please report the cell's text.",
+                          RuntimeWarning, stacklevel=2)
     return machines[key]
 
 
@@ -144,7 +153,7 @@ def replay_of(system: System, params: Mapping, inputs: Mapping, cotangents: Mapp
 
     options = run.keywords  # type: ignore[attr-defined]
     made = machine_of(derived.system, keep, forward.given.dtype == np.float64, options["memory"] is not None)
-    return MachineReplay.of(made, forward, derived, chosen, options)
+    return None if made.fault else MachineReplay.of(made, forward, derived, chosen, options)
 
 
 class Program:
@@ -221,7 +230,9 @@ class Program:
         apart = self._memory is not None
         ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
         made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
-        return "\n".join([report(made.system, made.kept_along(time), time, sizes), *(m.last for m in ran if m.last)])
+        told = [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
+        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes),
+                          *(m.last for m in ran if m.last)])
 
     def __repr__(self):
         return f"<Program of {self.name or 'a cell'}, {'NumPy' if self._run is compiled else 'machine code'}>"
