@@ -50,7 +50,10 @@ class Primitive:
 
     @property
     def pointwise(self) -> bool:
-        return all(token.strip(" ?*") in {"s", "_"} for token in self.shape.split("->")[0].split(","))
+        """Whether component i of the result is made from component i of the operands; a reduction's is not."""
+        operands, result = self.shape.split("->")
+        return result.strip() == "s" and not self.statics and all(
+            token.strip(" ?*") in {"s", "_"} for token in operands.split(","))
 
     def __call__(self, *args, params=()):
         return node(self, *args, params=params)

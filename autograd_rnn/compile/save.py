@@ -24,17 +24,21 @@ def gradient(values):
     """Every gradient by name, from parameters, inputs and cotangents by name: {given}.
 
     Sequences are (T, batch, size). A value just outside is given by its position: {labels}.
-    Raises ValueError for a name that means nothing here.
+    Raises ValueError for a name that means nothing here, and for an array with too many axes or too few.
     """
-    unknown = sorted(set(values) - {names})
+    ranks, ends = {ranks}, {ends}
+    unknown = sorted(set(values) - set(ranks) - {{label for label, _ in ends}})
     if unknown:
         raise ValueError(f"{{unknown[0]!r}} is neither an array of this cell nor a value just outside")
+    for name, rank in ranks.items():
+        if name in values and np.ndim(values[name]) != rank:
+            raise ValueError(f"{{name!r}} has {{np.ndim(values[name])}} axes, not {{rank}}: sequences are (T, batch, size)")
     dtype = np.result_type(*(np.asarray(values[n]) for n in {floats}))
 {sizes}
     arrays = [
 {arrays}
     ]
-    for key, position in {ends}:
+    for key, position in ends:
         if key in values:
             arrays[position[0]][position[1]] = values[key]
     with np.errstate(all="ignore"):
@@ -92,14 +96,23 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         axis = system.axes[n].index(at.index)
         where = tuple(slice(1, -1) if k != axis else (0 if at.base == "1" else -1) for k in range(len(system.axes[n])))
         ends.append((system_.gradient_label(n, at), (slots[n], where)))
-    results = []
+    results, unreached = [], []
     for n in system_.having("parameter", "input"):
         adjoint = derived.names.get(n)
-        if adjoint in found:
-            inner = f"[{', '.join(['1:-1'] * len(system.axes[n]))}]" if system.axes[n] else ""
-            results.append(f"        {n!r}: found[{found[adjoint]}]{inner},")
+        if adjoint not in found:
+            unreached.append(n)
+            continue
+        inner = f"[{', '.join(['1:-1'] * len(system.axes[n]))}]" if system.axes[n] else ""
+        text = f"found[{found[adjoint]}]{inner}"
+        if n in system_.per_example and adjoint not in system.per_example:  # the same for all examples
+            text = f"np.repeat(np.expand_dims({text}, {len(system.axes[n])}), batch, {len(system.axes[n])})"
+        results.append(f"        {n!r}: {text},")
+    if unreached:
+        results.append(f"        **{{n: np.zeros(np.shape(values[n]), dtype) for n in {unreached} if n in values}},")
+    ranks = {n: len(s.axes[n]) + (n in s.per_example) + len(s.shapes[n])
+             for s, names in ((system, given), (system_, unreached)) for n in names} | dict.fromkeys(lone, 0)
     loader = _LOADER.format(
-        given=", ".join(given), names={*given, *lone, *(label for label, _ in ends)},
+        given=", ".join([*given, *(n for n in unreached if n not in given)]), ranks=ranks,
         labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
         floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
         sizes="\n".join(known.values()), arrays="\n".join(rows), ends=ends, results="\n".join(results),

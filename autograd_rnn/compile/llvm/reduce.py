@@ -142,12 +142,18 @@ def along_components(stage: Rows, n: Node, example) -> None:
     if n.op is P.max:
         put(stage, target, example, top)
         return
+    top = finite(lanes, top) if n.op is P.logsumexp else top
     total = fold_row(stage, count, lambda j, mask: lanes.exp(operand(j, mask) - top), add, 0.0)
     if n.op is P.logsumexp:
         put(stage, target, example, top + lanes.log(total))
         return
     each_component(stage, count, lambda j, mask: lanes.store(
         lanes.exp(operand(j, mask) - top) / total, stage.address(target, example, j), mask))
+
+
+def finite(lanes: Lanes, top: Vector) -> Vector:
+    """The largest value, or 0 where that is infinite: what logsumexp takes off, see `primitives._logsumexp`."""
+    return lanes.choose(lanes.compare("==", lanes.absolute(top), float("inf")), 0, top)
 
 
 def put(stage: Rows, target, example, number: Vector) -> None:
@@ -199,6 +205,7 @@ def along_index(stage: Rows, n: Node, index: str, example) -> None:
         if n.op is P.max:
             store(top)
             return
+        top = finite(lanes, top) if n.op is P.logsumexp else top
         total = fold(add, lambda k: lanes.exp(operand(k) - top), 0.0)
         if n.op is P.logsumexp:
             store(top + lanes.log(total))
