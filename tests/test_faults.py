@@ -148,3 +148,22 @@ def test_reductions_over_an_index(name, lengths, backend):
 @pytest.mark.parametrize("name", TWO_INDICES)
 def test_reductions_over_one_of_two_indices(name, lengths, backend):
     compare(TWO_INDICES[name], backend, {"x": 3}, {"t": 9, "j": 25}, 3, lengths)
+
+
+# --- matrices of each example ------------------------------------------------------------------------------------
+
+
+MATRICES = {
+    "summed outer products": "M[t] = diag(x[t]) @ outer(W @ x[t], V @ x[t])\nL = sum_t(sum(M[t].T @ x[t])**2)\n"
+                             "W: (x, x)\nV: (x, x)",
+    "one for each example": "M = sum_t(outer(x[t], tanh(W @ x[t])))\nh[t] = tanh(M @ h[t-1] + x[t])\nW: (x, x)",
+    "a matrix state": "C[t] = C[t-1]*sigmoid(sum(x[t])) + outer(x[t], W@x[t])\n"
+                      "L = sum_t(sum(C[t]@x[t] + C[t-2].T@(W@x[t])))\nW: (x, x)",
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("lengths", [None, [43, 1, 17]])
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_of_each_example(name, lengths, backend):
+    compare(MATRICES[name], backend, {"x": 3}, {"t": 43}, 3, lengths)

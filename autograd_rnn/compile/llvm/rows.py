@@ -14,7 +14,7 @@ from llvmlite import ir
 from ... import primitives as P
 from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
-from ...order import operands
+from ...order import contraction, operands
 from ..columns import matrix
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
@@ -35,8 +35,8 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
         return False
     if len(system.free(n) - {BATCH} - set(fixed)) > 2:
         return False
-    if n.op in BY_ROW:
-        return reducible(system, n)
+    if n.op in BY_ROW:  # a sum of outer products is one product, of matrices for each example
+        return reducible(system, n) and not contraction(n)
     if n.op is P.matmul:
         a, b = n.args
         return bool(weight(writer, a)[1]) and system.rank(b) == 1 and BATCH in system.free(b) and (
