@@ -308,17 +308,20 @@ def live(system: System, keep: Iterable[str] | None) -> System:
     return system.keeping(eq for eq in system.equations if eq.name in wanted)
 
 
-def optimised(system: System, passes: Iterable[Pass] = PASSES,
-              keep: Iterable[str] | None = None) -> System:
-    """The system after these passes, in order; one that would make equations wait for each other is left out.
+def optimised(system: System, passes: Iterable[Pass] = PASSES, keep: Iterable[str] | None = None
+              ) -> tuple[System, dict[str, str]]:
+    """The system after these passes, in order, and what each refused pass says, by its name.
 
-    keep: the names that are wanted; what none of them needs is dropped on the way.
+    A pass is refused where its equations wait for each other or their shapes contradict one another: the system stays
+    as it was before. keep: the names that are wanted; what none of them needs is dropped on the way.
     """
+    refused: dict[str, str] = {}
     for change in passes:
-        changed = live(change(system), keep)
         try:
+            changed = live(change(system), keep)
             plan(changed)
-        except CellError:
-            continue
-        system = changed
-    return system
+        except CellError as error:
+            refused[change.__name__] = error.fact
+        else:
+            system = changed
+    return system, refused

@@ -59,7 +59,7 @@ class Machine:
         for n, seed in self.inner.items():
             system = with_inner_product(system, n, seed)
         self.keep = {n: whole is True for n, whole in keep.items()} | {inner_product(n): True for n in self.inner}
-        self.system = optimised(system, passes, self.keep)
+        self.system, self.refused = optimised(system, passes, self.keep)
         self.bytes = 8 if double else 4
         vector, rows = registers()
         awake: set[str] = set()
