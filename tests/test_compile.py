@@ -159,8 +159,8 @@ def test_every_pass_alone_and_any_two_keep_the_numbers(seed):
 
 
 ACTS = {"rnn": {"gate_values", "split_sums"}, "gru_reset_after": {"name_parts"}, "gru": {"name_concats"},
-        "lstm": {"factors_first", "stack_products", "sum_in_parts", "stack_activations", "stack_sums", "stack_gradients",
-                 "stack_totals", "name_exports", "name_splits"}, "concatenated": {"split_concats"}}
+        "lstm": {"factors_first", "stack_products", "sum_in_parts", "stack_activations", "stack_sums",
+                 "stack_gradients", "stack_totals", "name_exports", "name_splits"}, "concatenated": {"split_concats"}}
 
 
 def test_every_pass_acts_where_it_must():
@@ -192,6 +192,18 @@ def test_a_refused_pass_is_told(backend, monkeypatch):
     program = cell.compile(backend=backend)
     assert difference(program.gradient(params, **given)[1], cell.gradient(params, **given)[1]) <= 1e-12
     assert "left out: the pass `broken`, since it would not hold: It is not so." in program.report()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_overflows_in_a_program_alone_is_computed_by_the_reference(backend):
+    """(dh * a) * b is 1e30 in float32 where dh * (a * b) is not finite."""
+    cell, single = Cell("h[t] = h[t-1] * a[t] * b[t]\na: input()\nb: input()\nh: ()"), np.float32
+    given = {n: np.full(1, 1e30, single) for n in "ab"} | {"cotangents": {"h": np.full(1, 1e-30, single)}}
+    for _ in range(2):
+        found = cell.compile(backend=backend).gradient({}, **given)[1]
+        assert found["h[0]"] == pytest.approx(1e30, rel=1e-6) and not found["a"] and not found["b"]
+    with pytest.raises(CellError, match="`a` at t = 1 is not finite"):
+        cell.compile(backend=backend).gradient({}, **{**given, "a": np.full(1, np.inf, single)})
 
 
 # Outputs that some parameter or input does not reach, and reductions of products side by side.
