@@ -63,10 +63,10 @@ def gate_values(system: System) -> System:
         if n.op is P.mul and n.args[1].op is P.sigmoid and a.op is P.neg:
             gate = node(P.sigmoid, a.args[0])
             f = held.get(gate, gate)
-            return node(P.mul, f, P.total(P.const(1), -f)) if n.args[0] in (gate, f) else None
+            return node(P.mul, f, P.total(P.const(1), -f)) if n.args[0] in (gate, f) else None  # type: ignore[operator]
         if n.op is P.pow and n.params == (2,) and n.args[0].op is P.sech:
             gate = node(P.tanh, a)
-            return P.total(P.const(1), -(held.get(gate, gate) ** 2))
+            return P.total(P.const(1), -(held.get(gate, gate) ** 2))  # type: ignore[operator]
         return None
 
     done = rewrite((eq.value for eq in system.equations if not eq.line), change)
