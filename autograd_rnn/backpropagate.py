@@ -86,6 +86,8 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
         label = forward.system.gradient_label(n, end)
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
     if not (np.isfinite(value) and finite(gradients.values())):
+        if run is not evaluate:  # a program multiplies in another order, which may overflow alone
+            return backpropagate(forward, outputs, cotangents)
         _explain(forward, derived, full)
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,

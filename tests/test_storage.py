@@ -11,7 +11,7 @@ pytest.importorskip("llvmlite", reason="machine code needs llvmlite")
 
 from storage import Storage
 
-from autograd_rnn.compile.llvm import machine, partition, rows, storage
+from autograd_rnn.compile.llvm import machine, partition, rows
 
 TEXTS = {**{name: text for name, (text, _) in (*test_faults.PRODUCTS.items(), *test_faults.CARRIES.items())},
          **test_faults.OVER_AN_INDEX, **test_faults.TWO_INDICES, **test_faults.MATRICES}
@@ -35,7 +35,6 @@ def test_every_read_finds_its_value_where_programs_once_failed(name):
 
 @pytest.mark.parametrize("where, what, instead, text", [
     (rows.Rows, "overwritten", lambda stage: set(), "s[t] = sum(h[t-1]*x[t])\nh[t] = tanh(U@h[t-1]) * s[t-1] + x[t]"),
-    (storage, "taken_whole", lambda n: None, "w[t] = softmax_t(sum(x[t]))\nL = sum_t(w[t]*sum(x[t]*x[t]))"),
     (partition, "taken_whole", lambda n: None, "w[t] = softmax_t(sum(x[t]))\nL = sum_t(w[t]*sum(x[t]*x[t]))"),
 ])
 def test_a_wrong_storage_is_found(where, what, instead, text, monkeypatch):

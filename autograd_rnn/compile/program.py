@@ -223,15 +223,15 @@ class Program:
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
         keep, time = wanted(self.system, derived, self.outputs), self.system.time
         if self._run is compiled:
-            writer = program_of(derived.system, keep).writer
-            kept = [n for n in writer.stores if n in writer.system.defined and time in writer.system.axes[n]]
-            return report(writer.system, kept, time, sizes)
+            program = program_of(derived.system, keep)
+            kept = [n for n in program.writer.stores if n in program.system.defined and time in program.system.axes[n]]
+            return report(program.system, kept, time, sizes, program.refused)
         machines = derived.system.__dict__.get("_machines", {})
         apart = self._memory is not None
         ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
         made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
         told = [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
-        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes),
+        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes, made.refused),
                           *(m.last for m in ran if m.last)])
 
     def __repr__(self):

@@ -32,7 +32,8 @@ def gradient(values):
         raise ValueError(f"{{unknown[0]!r}} is neither an array of this cell nor a value just outside")
     for name, rank in ranks.items():
         if name in values and np.ndim(values[name]) != rank:
-            raise ValueError(f"{{name!r}} has {{np.ndim(values[name])}} axes, not {{rank}}: sequences are (T, batch, size)")
+            found = np.ndim(values[name])
+            raise ValueError(f"{{name!r}} has {{found}} axes, not {{rank}}: sequences are (T, batch, size)")
     dtype = np.result_type(*(np.asarray(values[n]) for n in {floats}))
 {sizes}
     arrays = [

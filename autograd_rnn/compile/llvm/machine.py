@@ -61,7 +61,7 @@ class Machine:
         for n, seed in self.inner.items():
             system = with_inner_product(system, n, seed)
         self.keep = {n: whole is True for n, whole in keep.items()} | {inner_product(n): True for n in self.inner}
-        self.system = optimised(system, passes, self.keep)
+        self.system, self.refused = optimised(system, passes, self.keep)
         self.dtype = np.dtype(np.float64 if double else np.float32)
         self.bytes = self.dtype.itemsize
         vector, rows = registers()
