@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import Given
+from ..atomic import written
 from ..backpropagate import Wanted, adjoint_of, differentiate, wanted
 from ..bind import bind
 from ..equations import System
@@ -212,7 +213,7 @@ class Program:
             raise CellError(f"The program calls {names}, which a file of NumPy alone does not have.",
                             remedy="Write it with the library's own functions, or use the program here.")
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
-        Path(path).write_text(file_of(self.system, self.name, compiled_, derived), encoding="utf-8")
+        written(path, file_of(self.system, self.name, compiled_, derived).encode())
 
     def report(self, **sizes: int) -> str:
         """Which operations are in which loop and which happen for all steps at once, products, work, what is kept.
