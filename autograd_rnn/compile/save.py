@@ -124,10 +124,10 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         results.append(f"        {n!r}: {text},")
     if unreached:
         results.append(f"        **{{n: np.zeros(np.shape(values[n]), dtype) for n in {unreached} if n in values}},")
-    axes = {n: axes_of(s, n) for s, names in ((system_, unreached), (derived.system, given)) for n in names}
-    axes |= dict.fromkeys(lone, ())
+    named = {n: axes_of(s, n) for s, names in ((system_, unreached), (derived.system, given)) for n in names}
+    named |= dict.fromkeys(lone, ())
     loader = _LOADER.format(
-        given=", ".join([*given, *(n for n in unreached if n not in given)]), axes=axes, needed=[*given, *lone],
+        given=", ".join([*given, *(n for n in unreached if n not in given)]), axes=named, needed=[*given, *lone],
         whole=[n for n in given if system.roles[n] == "class"] + [*lone],
         labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
         floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],

@@ -157,7 +157,7 @@ def _write(path: str | Path, cell: Cell, groups: Mapping[str, Mapping[str, Any]]
 def _read(path: str | Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of a file that is as it was written; what is wrong with it, or with their use, names the file.
 
-    Nothing in it is compressed, so that reading takes twice the file's size, whatever the file claims.
+    Nothing in it is compressed, so that reading takes three times the file's size at most, whatever it claims.
     """
     with open(path, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 200))
@@ -198,5 +198,5 @@ def _array(content: bytes) -> np.ndarray:
     if np.lib.format.read_magic(file) != (1, 0):
         raise CellError("An array in it is of a later format.")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    flat = np.frombuffer(file.read(), dtype)  # no more than is there, and no objects
+    flat = np.frombuffer(content, dtype, offset=file.tell())  # no more than is there, and no objects
     return flat.reshape(shape, order="F" if fortran else "C").copy(order="K")
