@@ -21,7 +21,7 @@ LAYERS = [
     "comparison", "learn", "tasks", "search", "__init__", "__main__",
 ]
 
-OPTIONAL = {"compile.llvm.machine", "compile.llvm.replay"}  # what is built on an extra
+OPTIONAL = {"compile.llvm.machine", "compile.llvm.guarded", "compile.llvm.replay"}  # what is built on an extra
 
 
 def layer(module: str) -> int:
