@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from . import primitives as P
-from .elaborate import delay_copies
 from .equations import Equation, System, joined
 from .errors import CellError
 from .gradient import Step, Typing, jvp, pullback, vjp
@@ -75,7 +74,7 @@ def loss_of(system: System) -> str | None:
 def outputs_of(system: System) -> tuple[str, ...]:
     """What a cell without a loss gives away: variables that nothing reads at their own step."""
     inner = {n.params[0] for n in system.reads if all(p.base == "i" and not p.offset for p in n.params[1])}
-    inner |= set(delay_copies(system))
+    inner |= set(system.copies)
     return tuple(dict.fromkeys(eq.name for eq in system.equations if not eq.end and eq.name not in inner))
 
 

@@ -83,7 +83,7 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
             lengths = given.lengths.get(end.index)
             where = given.extents[end.index] + 1 if lengths is None else lengths + 1
         store = _store(forward, derived, stores, n)
-        label = forward.system.gradient_label(n, end)
+        label = forward.system.labels[n, end]
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
     if not (np.isfinite(value) and finite(gradients.values())):
         _explain(forward, derived, full)

@@ -307,11 +307,8 @@ def _inside(axes, extents, lengths, array) -> np.ndarray:
 
 
 def _class_size(system, name, sizes) -> int | None:
-    for n in system.nodes:
-        if n.op.name in ("onehot", "cross_entropy", "softmax_error") and n.args[-1].params[0] == name:
-            d = system.inferred.nodes[n if n.op.name == "onehot" else n.args[0]][0]
-            return d if isinstance(d, int) else sizes.get(d)
-    return None
+    d = system.inferred.classes.get(name)
+    return d if isinstance(d, int) else sizes.get(d)
 
 
 def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
@@ -322,24 +319,31 @@ def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
         if key in system.indices:
             counts[key] = value
             continue
-        if key not in system.initials:
-            several = [system.label(key, end) for end in system.delayed.get(key, ())]
-            if several:
-                raise CellError(f"`{key}` has several initial values: {', '.join(several)}.",
-                                remedy="Name each by its position.")
-            labels = sorted(system.label(name, end) for name, ends in system.delayed.items() for end in ends)
-            raise CellError(f"`{key}` has no initial value: no equation reads it at another step.",
-                            remedy="Names with one: " + (", ".join(labels) or "none") + ".")
-        name, end = system.initials[key]
+        label = "".join(str(key).split())
+        if label not in system.initials:
+            raise _no_initial(system, label)
+        name, end = system.initials[label]
         at = system.outside(name, end)
         array = numbers(value)
         if array is None or array.dtype.kind not in "biufc":
             raise CellError(f"The initial value of `{key}` holds no numbers.",
                             remedy=f"Expected an array of shape {_expected(system, name, True, at)}.")
         if (name, at) in ends:
-            raise CellError(f"The initial value of `{name}` is given twice.", remedy="Give it once.")
+            raise CellError(f"The initial value of `{system.labels[name, end]}` is given twice.", remedy="Give it once.")
         ends[name, at] = array
     return ends, counts
+
+
+def _no_initial(system: System, label: str) -> CellError:
+    """Why `initial` may not name this."""
+    name, bracket, _ = label.partition("[")
+    own = [key for key in system.labels.values() if key.partition("[")[0] == name]
+    if not own:
+        return CellError(f"`{label}` has no initial value: no equation reads it at another step.",
+                         remedy="There are: " + (", ".join(system.labels.values()) or "none") + ".")
+    if not bracket:
+        return CellError(f"`{label}` has several initial values: {', '.join(own)}.", remedy="Name each by its position.")
+    return CellError(f"No equation reads `{label}`.", remedy=f"Values of `{name}` outside that are read: {', '.join(own)}.")
 
 
 def _offset(i: str, count, batch: int) -> int | np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, free_indices, joined, renamed
+from .equations import BATCH, LANE, Equation, System, copy_word, free_indices, joined, renamed
 from .graph import (
     READ,
     Node,
@@ -24,12 +24,12 @@ from .graph import (
 )
 from .parse import Definition, Parsed, parse
 from .reader import Reader
+from .signature import class_operands
 
 RESERVED = {BATCH, LANE}
 KEYWORDS = {"self", "params", "initial", "lengths", "steps", "noise", "loss", "cotangents", "state", "seed", "dtype",
             "tape"}  # what the calls that take inputs by name take themselves
 FURTHEST = 100  # steps that a position may lie away
-COPY = r"_(?:lag|lead)\d+(?:_\w+)?$"  # what `delays` adds to the name that it copies
 
 
 def elaborate(text: str, cells: dict[str, System], leaves: dict[str, Primitive]
@@ -217,8 +217,8 @@ class Elaboration:
         system = System(equations, self.axes, self.model, self.declarations)
         for eq in system.equations:
             for n in topological([eq.value]):
-                if n.op.name in ("onehot", "cross_entropy", "softmax_error"):
-                    self.check_class(eq, n.args[-1], n.op.name, system)
+                for k in class_operands(n):
+                    self.check_class(eq, k, n.op.name, system)
             free = free_indices(eq.value, frozenset(), self.model, {}) - RESERVED
             if not free <= set(eq.free):
                 missing = sorted(free - set(eq.free))[0]
@@ -244,44 +244,39 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
            ) -> list[Equation]:
     """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1], whose axes join `axes`.
 
-    known: copies that there are already, by what they copy.
+    Each copy goes one step along every index that is still shifted: y[t-3,l-1] is y_lag2_t_lag1_l[t-1,l], a copy of
+    y_lag1_t_lag1_l[t,l] = y[t-1,l-1]. So y itself is read next to every position, where its ends are; the copies meet
+    only positions that lie further out. known: copies that there are already, by what they copy.
     """
     copies = dict(known or {})
     made, found = [], []
     for eq in equations:
         def change(name, at, eq=eq):
-            for k, p in enumerate(at):
-                if p.base == "i" and abs(p.offset) > 1:
-                    step = 1 if p.offset > 0 else -1
-                    word = "lead" if step > 0 else "lag"
-                    base = tuple(Position(i) for i in axes[name])
-                    source = name
-                    for far in range(1, abs(p.offset)):
-                        copied = read(source, (*base[:k], p._replace(offset=step), *base[k + 1:]))
-                        if copied not in copies:
-                            stem = joined(name, f"{word}{far}" + (f"_{p.index}" if len(at) > 1 else ""))
-                            free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
-                            copies[copied] = next(c for c in free if c not in axes)
-                            axes[copies[copied]] = axes[name]
-                            made.append(Equation(copies[copied], base, copied, eq.line))
-                        source = copies[copied]
-                    return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
-            return read(name, at)
+            source, rest = name, at
+            for steps in range(1, max((abs(p.offset) for p in at if p.base == "i"), default=0)):
+                copied = read(source, tuple(map(_one_step, rest)))
+                if copied not in copies:
+                    stem = joined(name, copy_word(at, steps))
+                    free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
+                    copies[copied] = next(c for c in free if c not in axes)
+                    axes[copies[copied]] = tuple(p.index for p in rest if not p.outside)
+                    made.append(Equation(copies[copied], tuple(map(Position, axes[copies[copied]])), copied, eq.line))
+                source = copies[copied]
+                rest = tuple(p._replace(offset=p.offset - _one_step(p).offset) if p.base == "i" else p
+                             for p in rest if not p.outside)
+            return read(source, rest)
 
         for n in topological([eq.value]):
-            if n.op.name == "onehot" and n.args[0].op is READ and any(
-                    p.base == "i" and abs(p.offset) > 1 for p in n.args[0].params[1]):
-                raise eq.line.error("A class is read at most one step away.", None,
-                                    "Give the shifted class as data.")
+            for k in class_operands(n):
+                if k.op is READ and any(p.base == "i" and abs(p.offset) > 1 for p in k.params[1]):
+                    raise eq.line.error("A class is read at most one step away.", None,
+                                        "Give the shifted class as data.")
         found.append(replace(eq, value=renamed(eq.value, change)))
     return [*made, *found]
 
 
-def delay_copies(system: System) -> tuple[str, ...]:
-    """The names of the copies that `delays` makes, h_lag1[t] = h[t-1], which nobody wrote and nobody asks for."""
-    found = []
-    for eq in system.equations:
-        if eq.value.op is READ and any(p.base == "i" and p.offset for p in eq.value.params[1]):
-            source = re.sub(COPY, "", eq.value.params[0])
-            found += [eq.name] * bool(re.fullmatch(re.escape(source.rstrip("_")) + COPY, eq.name))
-    return tuple(found)
+def _one_step(p: Position) -> Position:
+    """The position that the next copy reads: an outside end at once, an inside end only in the last read."""
+    if p.base == "i":
+        return p._replace(offset=max(-1, min(1, p.offset)))
+    return p if p.outside else Position(p.index)

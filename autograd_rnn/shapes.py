@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, topological
-from .signature import PARTS, tokens
+from .signature import PARTS, class_operands, tokens
 
 
 class Dim:
@@ -70,6 +70,7 @@ class Inferred:
     aliases: dict[str, tuple[str, ...]]
     sums: tuple[tuple[str | int, tuple[str | int, ...]], ...]
     least: tuple[tuple[str | int, int], ...]  # sizes that a slice reads up to
+    classes: dict[str, str | int]  # how many classes a class has
 
 
 class _Inference:
@@ -180,9 +181,10 @@ class _Inference:
                     self.fail(f"{describe(shape.known).capitalize()} stands{what} where {_WORDS[len(wanted)]} belongs.",
                               "Left of `@` and under `.T` stands a matrix.", other=shape.root().where)
                 self.fix(shape, wanted, what)
-        if "k" in operands and n.args[-1].op is READ:  # a class has one number of classes, wherever it stands
-            count = self.classes.setdefault(n.args[-1].params[0], Dim(self.site))
-            self.same_dim(count, dims["n"], f": the number of classes of `{n.args[-1].params[0]}`")
+        for k in class_operands(n):  # a class has one number of classes, wherever it stands
+            if k.op is READ and "n" in dims:
+                count = self.classes.setdefault(k.params[0], Dim(self.site))
+                self.same_dim(count, dims["n"], f": the number of classes of `{k.params[0]}`")
         return self.settle_pointwise(n, operands, result, shapes, out, what) and done
 
     def settle_pointwise(self, n, operands, result, shapes, out, what) -> bool:
@@ -412,7 +414,8 @@ class _Inference:
             aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
-        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least))
+        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least),
+                        {name: key(d) for name, d in self.classes.items()})
 
 
 def infer(system) -> Inferred:

@@ -296,7 +296,7 @@ class Gradients(Mapping):
             for (of, where), g in self._leaves.items():
                 if of == (name, system.outside(name, end)):
                     array[tuple(k - 1 for k in where)] += g
-            found[system.gradient_label(name, end)] = array if tape.bound.batched else array.take(
+            found[system.labels[name, end]] = array if tape.bound.batched else array.take(
                 0, axis=len(extents))
         return found
 
