@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from itertools import chain, count
 from .call import inline
 from .equations import BATCH, LANE, Equation, System, copy_word, free_indices, joined, renamed
 from .graph import (
+    CONST,
     READ,
     Node,
     Position,
@@ -29,6 +31,7 @@ from .signature import class_operands
 RESERVED = {BATCH, LANE}
 KEYWORDS = {"self", "params", "initial", "lengths", "steps", "noise", "loss", "cotangents", "state", "seed", "dtype",
             "tape"}  # what the calls that take inputs by name take themselves
+NUMBERS = {"pi": math.pi, "inf": math.inf}  # unless the text has a variable of that name
 FURTHEST = 100  # steps that a position may lie away
 
 
@@ -45,12 +48,14 @@ class Elaboration:
         self.model = frozenset(d.name for d in parsed.declarations.values() if d.kind == "axis")
         self.indices = self.find_indices()
         self.extents = {extent_name(i): i for i in self.indices}
+        self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
+                                 if isinstance(n, ast.Name))
+        indexed = {n.value.id for _, e in self.expressions() for n in ast.walk(e) if isinstance(n, ast.Subscript)}
+        self.numbers = {n: v for n, v in NUMBERS.items() if n not in {*self.targets, *parsed.declarations, *indexed}}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.find_axes()
         self.declarations = {d.name: d for d in parsed.declarations.values() if d.kind != "axis"}
         self.equations: list[Equation] = []
-        self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
-                                 if isinstance(n, ast.Name))
         self.places: dict[tuple[str, tuple[Position, ...]], Equation] = {}
         self.calls: dict[str, str] = {}
         self.expansions = 0
@@ -94,7 +99,7 @@ class Elaboration:
                     raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
                     places.setdefault(n.value.id, []).append((line, n, [self.axis_of(line, r) for r in raw]))
                 elif (isinstance(n, ast.Name) and id(n) not in inside | called | bracketed
-                      and n.id not in local | self.indices and n.id not in self.extents):
+                      and n.id not in local | self.indices and n.id not in {*self.extents, *self.numbers}):
                     places.setdefault(n.id, []).append((line, n, []))
         for name, seen in places.items():
             line, n, _ = seen[0]
@@ -224,6 +229,9 @@ class Elaboration:
                 missing = sorted(free - set(eq.free))[0]
                 raise eq.line.error(f"The right side varies with `{missing}`, the left side does not.", 0,
                                     f"Add `{missing}` on the left, or bind it: `sum_{missing}(...)`.")
+            if "inf" in system.axes and any(n.op is CONST and math.isinf(n.params[0]) for n in topological([eq.value])):
+                raise eq.line.error("`inf` is the number here, and a variable elsewhere in this text.", 0,
+                                    "Rename the variable.")
         for name in system.given:
             if name in KEYWORDS:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))

@@ -49,9 +49,8 @@ class Reader:
             case ast.UnaryOp():
                 if isinstance(n.op, ast.UAdd):
                     return self.node(n.operand)
-                if isinstance(n.operand, ast.Constant):
-                    return const(-n.operand.value)
-                return node(P.neg, self.node(n.operand))
+                operand = self.node(n.operand)
+                return const(-operand.params[0]) if operand.op is CONST else node(P.neg, operand)
             case ast.BinOp(op=ast.Add() | ast.Sub()):
                 return self.sum(n)
             case ast.BinOp():
@@ -110,6 +109,8 @@ class Reader:
             return extent(home.extents[n.id])
         if n.id in home.cells:
             raise self.line.error(f"`{n.id}` is a cell and is called.", n, f"Write `{n.id}(x=...)`.")
+        if n.id in home.numbers:
+            return const(home.numbers[n.id])
         self.is_variable(n)
         if home.axes.get(n.id):
             raise self.line.error(f"`{n.id}` runs over {', '.join(home.axes[n.id])}; here its index is missing.", n,
@@ -117,10 +118,15 @@ class Reader:
         return read(n.id)
 
     def is_variable(self, n: ast.Name) -> None:
-        """A function that is not called is a slip, unless the text defines or declares a variable of its name."""
+        """A function that is not called, or an infinity in other letters, is a slip, unless the text defines or declares
+        a variable of its name."""
         home = self.home
-        own = n.id in home.parsed.functions or n.id in home.leaves
-        if (own or callable_name(n.id)) and n.id not in home.declarations and n.id not in home.targets:
+        if n.id in home.declarations or n.id in home.targets:
+            return
+        if n.id.lower() in ("inf", "infty", "infinity"):
+            raise self.line.error(f"`{n.id}` looks like the number infinity.", n,
+                                  f"Write `inf`, or declare the variable: `{n.id}: ()`.")
+        if n.id in home.parsed.functions or n.id in home.leaves or callable_name(n.id):
             raise self.line.error(f"`{n.id}` is a function and stands here without its argument.", n,
                                   f"Write `{n.id}(...)`, or define a variable of another name.")
 

@@ -287,7 +287,7 @@ class _Inference:
         for eq in system.equations:
             self.site = eq
             if self.nodes[eq.value] is None:
-                literals.append(eq)
+                literals += [eq] * (not eq.end)  # at an end it fits whatever the name is elsewhere
             else:
                 self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
         pending = [n for n in order if n.args]
