@@ -34,9 +34,10 @@ class Bound:
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
          noise=None) -> Bound:
     """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
-    for value, what in ((params, "parameters"), (initial or {}, "values of `initial`")):
+    for value, what in ((params, "parameters"), ({} if initial is None else initial, "values of `initial`")):
         if not isinstance(value, Mapping):
-            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array.")
+            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array." + by_name(
+                system, value))
     lone: dict = {}
     for i in lone_sizes(system):
         if i in params:
@@ -45,7 +46,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
                 raise CellError(f"The size `{i}` is {params[i]!r}.", remedy="Give a whole number from 1.")
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
     known = _known_sizes(system, values)
-    ends, counts = _initial(system, initial or {})
+    ends, counts = _initial(system, {} if initial is None else initial)
     batched, batch = _batch(system, values, ends)
     extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
     offsets = {i: _offset(i, count, batch) for i, count in counts.items()}
@@ -74,6 +75,12 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
     given = Given(arrays, sizes, extents, batch, dtype, {}, ragged, offsets)
     given.ends = {key: _end(system, *key, value, given, batched) for key, value in ends.items()}
     return Bound(system, given, batched)
+
+
+def by_name(system: System, value) -> str:
+    """A remedy for an array that was given by its place: inputs go by their names."""
+    name = next(iter(system.having("input", "class", "noise")), None)
+    return f" An input is given by its name: `{name}=...`." if name and not isinstance(value, Mapping | str) else ""
 
 
 def _known(system, params, inputs) -> dict:

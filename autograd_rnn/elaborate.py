@@ -58,6 +58,7 @@ class Elaboration:
         self.equations: list[Equation] = []
         self.places: dict[tuple[str, tuple[Position, ...]], Equation] = {}
         self.calls: dict[str, str] = {}
+        self.owners: dict[str, tuple[str, str]] = {}  # of the private names of calls
         self.expansions = 0
 
     # --- names ---------------------------------------------------------------------------------------------------
@@ -76,6 +77,8 @@ class Elaboration:
         for line, expression in self.expressions():
             for n in ast.walk(expression):
                 if isinstance(n, ast.Subscript):
+                    if isinstance(n.slice, ast.Tuple) and not n.slice.elts:
+                        raise line.error(f"The brackets of `{n.value.id}` are empty.", n, "Write an index, or no brackets.")
                     for name in ast.walk(n.slice):
                         if isinstance(name, ast.Name):
                             found.add(name.id.lower() if name.id.isupper() else name.id)
@@ -232,6 +235,10 @@ class Elaboration:
             if "inf" in system.axes and any(n.op is CONST and math.isinf(n.params[0]) for n in topological([eq.value])):
                 raise eq.line.error("`inf` is the number here, and a variable elsewhere in this text.", 0,
                                     "Rename the variable.")
+            for i in eq.free:
+                if i.startswith("_"):
+                    raise eq.line.error(f"The index `{i}` begins with an underscore: no sum over it could be written.", 0,
+                                        f"Rename it: `{i.strip('_') or 'j'}`.")
         for name in system.given:
             if name in KEYWORDS:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))

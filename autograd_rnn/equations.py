@@ -388,9 +388,11 @@ def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) 
     return memo[n]
 
 
-def joined(name: str, word: str) -> str:
-    """A name and a word after it: `lambda_` and `tm1` make `lambda_tm1`, for no name has two underscores in a row."""
-    return f"{name.rstrip('_')}_{word}"
+def joined(name: str, *words: str) -> str:
+    """A name and words after it: `lambda_` and `tm1` make `lambda_tm1`, for no name has two underscores in a row."""
+    for word in words:
+        name = f"{name.rstrip('_')}_{word.lstrip('_')}"
+    return name
 
 
 def copy_word(at: tuple[Position, ...], furthest: int | None = None) -> str:
@@ -399,8 +401,8 @@ def copy_word(at: tuple[Position, ...], furthest: int | None = None) -> str:
     for p in at:
         if p.base == "i" and p.offset:
             far = abs(p.offset) if furthest is None else min(abs(p.offset), furthest)
-            words.append(f"{'lead' if p.offset > 0 else 'lag'}{far}" + f"_{p.index}" * (len(at) > 1))
-    return "_".join([*words, *(p.index + ("0" if p.base == "1" else "end") for p in at if p.outside)])
+            words += [f"{'lead' if p.offset > 0 else 'lag'}{far}", *[p.index] * (len(at) > 1)]
+    return joined(*words, *(p.index + ("0" if p.base == "1" else "end") for p in at if p.outside))
 
 
 def tokens_reduce(n: Node) -> bool:

@@ -129,6 +129,8 @@ def parsed(lines: Iterable[Line]) -> Parsed:
             functions[function.name] = function
             continue
         targets = tuple(target.elts) if isinstance(target, ast.Tuple) else (target,)
+        if not targets:
+            raise line.error("No name stands on the left side of `=`.", target, "Write `name[...] = expression`.")
         for t in targets:
             name = t.value if isinstance(t, ast.Subscript) else t
             if not isinstance(name, ast.Name):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .elaborate import Elaboration
 
 EXPANSIONS = 10_000  # calls of the text's own functions
+OPERATIONS = {ast.Mult: P.mul, ast.Div: P.div, ast.Mod: P.mod, ast.MatMult: P.matmul}
 
 
 @cache
@@ -54,11 +55,17 @@ class Reader:
             case ast.BinOp(op=ast.Add() | ast.Sub()):
                 return self.sum(n)
             case ast.BinOp():
-                return self.binary(n)
+                return self.product(n)
             case ast.Compare():
                 return node(P.PRIMITIVES[RELATIONS[type(n.ops[0])]], self.node(n.left), self.node(n.comparators[0]))
             case ast.Attribute():
-                return node(P.transpose, self.node(n.value))
+                turns = 0
+                while isinstance(n, ast.Attribute):
+                    turns, n = turns + 1, n.value
+                found = self.node(n)
+                for _ in range(turns):
+                    found = node(P.transpose, found)
+                return found
             case ast.Call():
                 return self.call(n)
         raise self.line.error("This has no meaning in an equation.", n, "Write one expression on each side of `=`.")
@@ -80,7 +87,25 @@ class Reader:
         rest = self.line.source[n.end_col_offset:].lstrip()
         return rest.startswith(")")
 
-    def binary(self, n) -> Node:
+    def product(self, n) -> Node:
+        """a * b / c @ d, from the left; without recursion, however many there are."""
+        right = []
+        while isinstance(n, ast.BinOp) and not isinstance(n.op, (ast.Add, ast.Sub)):
+            self.refuse_mixed(n)
+            right.append(n)
+            n = n.left
+        found = self.node(n)
+        for n in reversed(right):
+            if isinstance(n.op, ast.Pow):
+                exponent = n.right.operand.value if isinstance(n.right, ast.UnaryOp) else n.right.value
+                sign = -1 if isinstance(n.right, ast.UnaryOp) and isinstance(n.right.op, ast.USub) else 1
+                found = node(P.pow, found, params=(sign * exponent,))
+            else:
+                found = node(OPERATIONS[type(n.op)], found, self.node(n.right))
+        return found
+
+    def refuse_mixed(self, n: ast.BinOp) -> None:
+        """`*` or `/` beside `@` without brackets: few read it as Python does."""
         kinds = {ast.MatMult: "@", ast.Mult: "*", ast.Div: "/"}
         inner = type(n.left.op) if isinstance(n.left, ast.BinOp) else None
         if (type(n.op) in kinds and inner in kinds and ast.MatMult in (inner, type(n.op)) and inner is not type(n.op)
@@ -88,13 +113,6 @@ class Reader:
             a, b = kinds[inner], kinds[type(n.op)]
             raise self.line.error(f"`{a}` and `{b}` stand side by side: Python reads `(x {a} y) {b} z`.", n.left,
                                   "Say which is meant with brackets, for instance `r * (U @ h)`.")
-        left = self.node(n.left)
-        if isinstance(n.op, ast.Pow):
-            exponent = n.right.operand.value if isinstance(n.right, ast.UnaryOp) else n.right.value
-            sign = -1 if isinstance(n.right, ast.UnaryOp) and isinstance(n.right.op, ast.USub) else 1
-            return node(P.pow, left, params=(sign * exponent,))
-        op = {ast.Mult: P.mul, ast.Div: P.div, ast.Mod: P.mod, ast.MatMult: P.matmul}[type(n.op)]
-        return node(op, left, self.node(n.right))
 
     def name(self, n: ast.Name) -> Node:
         home = self.home

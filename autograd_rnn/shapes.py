@@ -82,12 +82,16 @@ class _Inference:
         self.least = []
         self.declaring: set[str] = set()
         self.classes: dict[str, Dim] = {}
+        self.guess: str | None = None  # the name that was last given its usual shape, for want of anything that says it
         self.site = None  # the equation under way: errors and new dimensions name it
 
     # --- unification ---------------------------------------------------------------------------------------------
 
     def fail(self, fact, remedy=None, other=None):
         line = getattr(self.site, "line", None)
+        if self.guess is not None:
+            remedy = (f"Nothing says what shape `{self.guess}` has, and it was taken for one that does not fit. Declare it: "
+                      f"`{self.guess}: ()` is a number, `{self.guess}: (h, x)` a matrix of the sizes of h and x.")
         if other is not None and getattr(other, "line", None) is not None and other is not self.site:
             if getattr(other, "shape", None) == ():
                 remedy = "If it is a vector, leave out the `()` of its declaration, or name its size there."
@@ -351,11 +355,13 @@ class _Inference:
 
     def default(self, order, sites, literals) -> bool:
         """Give one open name its usual shape; False when nothing is open."""
+        self.guess = None
         undefined = [n for n in order if n.op is READ and n.params[0] not in self.system.defined
                      and self.nodes[n].known is None]
         for n in order:
             if n.op.name == "matmul" and n.args[1] in undefined:
                 self.site = sites[n]
+                self.guess = n.args[1].params[0]
                 self.fix(self.nodes[n.args[1]], (Dim(self.site),))
                 return True
         for n in order:
@@ -363,6 +369,7 @@ class _Inference:
                 for a, b in (n.args, n.args[::-1]):
                     if a in undefined and self.nodes[b] is not None and self.nodes[b].rank:
                         self.site = sites[n]
+                        self.guess = a.params[0]
                         self.same(self.nodes[a], self.nodes[b])
                         return True
         for eq in literals:
@@ -370,9 +377,17 @@ class _Inference:
                 self.site = eq
                 self.fix(self.variables[eq.name], ())
                 return True
+        for n in order:  # what might be a number in a product, or as a condition, is like the result
+            if self.nodes[n] is not None and self.nodes[n].rank:
+                for a, token in zip(n.args, tokens(n)[0]):
+                    if token == "s?" and self.nodes[a] is not None and self.nodes[a].known is None:
+                        self.site = sites[n]
+                        self.same(self.nodes[a], self.nodes[n])
+                        return True
         for n in undefined + [n for n in order if n.op is READ]:
             if self.nodes[n].known is None:
                 self.site = sites[n]
+                self.guess = n.params[0]
                 self.fix(self.nodes[n], (Dim(self.site),))
                 return True
         for n in order:

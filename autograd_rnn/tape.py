@@ -205,6 +205,8 @@ class Tape:
 
     def backward(self, cotangents: Mapping | None = None, loss: str | None = None) -> Gradients:
         """Gradients by name, as `Cell.gradient` gives them; `.steps(name)` is each step's contribution."""
+        if not isinstance(cotangents, Mapping | None):
+            raise CellError(f"The cotangents are a {type(cotangents).__name__}.", remedy="Give a dict: name -> array.")
         if cotangents is None:
             loss = loss or loss_of(self.system)
             if loss is None:
