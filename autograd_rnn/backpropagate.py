@@ -106,8 +106,8 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
     if not isinstance(loss, str | None):
         raise CellError(f"The loss is a {type(loss).__name__}.", remedy="Give its name." + by_name(system, loss))
     if not isinstance(cotangents, Mapping | None):
-        raise CellError(f"The cotangents are a {type(cotangents).__name__}.", remedy="Give a dict: name -> array." + by_name(
-            system, cotangents))
+        raise CellError(f"The cotangents are a {type(cotangents).__name__}.",
+                        remedy="Give a dict: name -> array." + by_name(system, cotangents))
     if cotangents is not None and loss is not None:
         raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
     if cotangents is None and loss is None and default is None:

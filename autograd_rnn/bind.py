@@ -336,8 +336,15 @@ def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
             raise CellError(f"The initial value of `{key}` holds no numbers.",
                             remedy=f"Expected an array of shape {_expected(system, name, True, at)}.")
         if (name, at) in ends:
-            raise CellError(f"The initial value of `{system.labels[name, end]}` is given twice.", remedy="Give it once.")
+            raise CellError(f"The initial value of `{system.labels[name, end]}` is given twice.",
+                            remedy="Give it once.")
         ends[name, at] = array
+    for together in system.overlapping:
+        given = {label for name, end, label in together if (name, system.outside(name, end)) in ends}
+        if given and len(given) < len(together):
+            labels = [f"`{label}`" for *_, label in together]
+            raise CellError(f"The initial values {', '.join(labels)} overlap, and only some of them are given.",
+                            remedy="Give all of them or none: each stands for what its own reads meet.")
     return ends, counts
 
 
@@ -349,8 +356,10 @@ def _no_initial(system: System, label: str) -> CellError:
         return CellError(f"`{label}` has no initial value: no equation reads it at another step.",
                          remedy="There are: " + (", ".join(system.labels.values()) or "none") + ".")
     if not bracket:
-        return CellError(f"`{label}` has several initial values: {', '.join(own)}.", remedy="Name each by its position.")
-    return CellError(f"No equation reads `{label}`.", remedy=f"Values of `{name}` outside that are read: {', '.join(own)}.")
+        return CellError(f"`{label}` has several initial values: {', '.join(own)}.",
+                         remedy="Name each by its position.")
+    return CellError(f"No equation reads `{label}`.",
+                     remedy=f"Values of `{name}` outside that are read: {', '.join(own)}.")
 
 
 def _offset(i: str, count, batch: int) -> int | np.ndarray:

@@ -78,7 +78,8 @@ class Elaboration:
             for n in ast.walk(expression):
                 if isinstance(n, ast.Subscript):
                     if isinstance(n.slice, ast.Tuple) and not n.slice.elts:
-                        raise line.error(f"The brackets of `{n.value.id}` are empty.", n, "Write an index, or no brackets.")
+                        raise line.error(f"The brackets of `{n.value.id}` are empty.", n,
+                                         "Write an index, or no brackets.")
                     for name in ast.walk(n.slice):
                         if isinstance(name, ast.Name):
                             found.add(name.id.lower() if name.id.isupper() else name.id)
@@ -237,8 +238,8 @@ class Elaboration:
                                     "Rename the variable.")
             for i in eq.free:
                 if i.startswith("_"):
-                    raise eq.line.error(f"The index `{i}` begins with an underscore: no sum over it could be written.", 0,
-                                        f"Rename it: `{i.strip('_') or 'j'}`.")
+                    raise eq.line.error(f"The index `{i}` begins with an underscore: no sum over it could be written.",
+                                        0, f"Rename it: `{i.strip('_') or 'j'}`.")
         for name in system.given:
             if name in KEYWORDS:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))

@@ -187,6 +187,17 @@ class System:
         return f"{source}[{','.join(str(end._replace(offset=end.offset + p.offset) if p is own else p) for p in at)}]"
 
     @cached_property
+    def overlapping(self) -> list[list[tuple[str, Position, str]]]:
+        """Ends of copies that stand for positions of one name, as far out along one index: y[-1,j] and y[-1,j-1]."""
+        found: dict[tuple, list[tuple[str, Position, str]]] = {}
+        for (name, end), label in self.labels.items():
+            if name in self.copies and self._far(name, end) == label:
+                source, at = self.copies[name].params
+                offset = next(p.offset for p in at if p.base == "i" and p.index == end.index)
+                found.setdefault((source, end, offset), []).append((name, end, label))
+        return [ends for ends in found.values() if len(ends) > 1]
+
+    @cached_property
     def copies(self) -> dict[str, Node]:
         """The copies that far delays are made of, h_lag2[t] = h_lag1[t-1], and the read that each stands for, h[t-2].
 
@@ -215,7 +226,7 @@ class System:
 
     @cached_property
     def initials(self) -> dict[str, tuple[str, Position]]:
-        """What `initial` may name: every end by its label, a copy's by its own name too, a name's only end by the name."""
+        """What `initial` may name: ends by label, a copy's by its own name too; a name's only end by the name alone."""
         found = {name: (name, ends[0]) for name, ends in self.delayed.items() if len(ends) == 1}
         for (name, end), label in self.labels.items():
             found[f"{name}[{','.join(map(str, self.outside(name, end)))}]"] = found[label] = name, end

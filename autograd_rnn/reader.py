@@ -136,8 +136,7 @@ class Reader:
         return read(n.id)
 
     def is_variable(self, n: ast.Name) -> None:
-        """A function that is not called, or an infinity in other letters, is a slip, unless the text defines or declares
-        a variable of its name."""
+        """A function that is not called, or infinity in other letters, is a slip, unless it is defined or declared."""
         home = self.home
         if n.id in home.declarations or n.id in home.targets:
             return

@@ -1,8 +1,8 @@
 """What a primitive's signature says of one node: its operands' shapes, its result's, and so its rank.
 
 `s` is any shape, the same wherever it stands; `s?` that shape or a number; `()` a number, `(n)` a vector, `(m n)` a
-matrix, `(n ...)` at least one dimension; `k` a class, a whole number from 0 to n - 1; `_` anything; a trailing `*` repeats
-the last operand.
+matrix, `(n ...)` at least one dimension; `k` a class, a whole number from 0 to n - 1; `_` anything; a trailing `*`
+repeats the last operand.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def refuse(system: System, i: str, given: Collection[tuple[str, tuple[Position, 
     for n in system.reads:
         corner = _corner(system, i, n, given)
         if corner:
-            raise CellError(f"`{corner}` is an end along another index, read at another step of `{i}`: what it was before "
-                            "this stretch of the sequence is not carried on.", remedy=WHOLE)
+            raise CellError(f"`{corner}` is an end along another index, read at another step of `{i}`: what it was "
+                            "before this stretch of the sequence is not carried on.", remedy=WHOLE)
     total = read_at_a_step(system, i)
     if total is not None:
         what = f"`{extent_name(i)}`" if total.op is EXTENT else f"a total of all steps, `{total.op.name}_{i}`"

@@ -37,9 +37,9 @@ def at_end(system: System, name: str, store: np.ndarray, index: str, where: int 
 
 
 class Final(dict):
-    """What goes on after a run, by the labels of its ends, "h[0]"; a name alone stands for its only end, as in `initial`.
+    """What goes on after a run, by position, "h[0]", and the number of steps so far: a valid `initial`.
 
-    So it is a valid `initial`, and `final["h"]` is `final["h[0]"]`.
+    As there, a name alone stands for its only end: `final["h"]` is `final["h[0]"]`.
     """
 
     def __init__(self, values: Mapping, alone: Mapping[str, str]):

@@ -1,4 +1,4 @@
-"""Reads far away along several indices, against an evaluation position by position that shares no code with the library.
+"""Reads far away along several indices, against an evaluation position by position that shares no code with ours.
 
 A position is inside, or an end (outside along one index, by one step), or nothing: zero.
 """
@@ -110,10 +110,12 @@ def test_far_reads_at_an_end_of_the_other_index(ends, kind):
 
 
 @pytest.mark.parametrize("kind", ["axis", "data"])
-@pytest.mark.parametrize("a, b", [(-2, -1), (-1, -2), (-2, 1), (-1, 2), (2, -1), (1, 3), (-3, -3), (0, -2), (-3, 0), (2, 2)])
+@pytest.mark.parametrize("a, b", [(-2, -1), (-1, -2), (-2, 1), (-1, 2), (2, -1), (1, 3), (-3, -3), (0, -2), (-3, 0),
+                                  (2, 2)])
 def test_a_recurrence_over_far_reads(a, b, kind):
     for ends in ("computed", "before", "above along j"):
-        text = declared(kind) + ended(ends) + f"y[t,j] = p * y[{moved('t', a)},{moved('j', b)}] + x[t,j]\no[t,j] = y[t,j]"
+        text = declared(kind) + ended(ends) + (
+            f"y[t,j] = p * y[{moved('t', a)},{moved('j', b)}] + x[t,j]\no[t,j] = y[t,j]")
 
         def evaluated(x, p, ends=ends):
             inside = lambda t, j: p * y(t + a, j + b) + x[t - 1, j - 1]
