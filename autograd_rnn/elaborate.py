@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, copy_word, free_indices, joined, renamed
+from .equations import BATCH, LANE, Equation, System, copies_of, copy_word, free_indices, joined, renamed
 from .graph import (
     CONST,
     READ,
@@ -149,9 +149,11 @@ class Elaboration:
             raise line.error("A position names one index.", raw, "Write `t`, `t-1`, `t+1`, `0`, `1`, `T` or `T+1`.")
         return (names[0].id.lower() if names[0].id.isupper() else names[0].id) if names else None
 
-    def position(self, line, raw, axis: str) -> Position:
-        """`t`, `t-1`, `t+2`, an inside end `1`, `T` or an outside end `0`, `T+1`."""
+    def position(self, line, raw, axis: str, furthest: int = 1) -> Position:
+        """`t`, `t-1`, `t+2`, an inside end `1`, `T` or an outside end `0`, `T+1`; `-1`, `T+2` where `furthest` is 2."""
         base, offset = raw, 0
+        if isinstance(raw, ast.UnaryOp) and isinstance(raw.operand, ast.Constant) and isinstance(raw.op, ast.USub):
+            base, offset = ast.Constant(0), -raw.operand.value
         moved = isinstance(raw, ast.BinOp) and isinstance(raw.op, (ast.Add, ast.Sub))
         if moved and isinstance(raw.right, ast.Constant):
             base, offset = raw.left, raw.right.value if isinstance(raw.op, ast.Add) else -raw.right.value
@@ -161,20 +163,20 @@ class Elaboration:
         if isinstance(offset, int):
             if isinstance(base, ast.Name) and base.id == axis:
                 return Position(axis, "i", offset)
-            if isinstance(base, ast.Name) and base.id == extent_name(axis) and offset in (0, 1):
+            if isinstance(base, ast.Name) and base.id == extent_name(axis) and 0 <= offset <= furthest:
                 return Position(axis, "T", offset)
-            if isinstance(base, ast.Constant) and base.value in (0, 1) and not offset and base is raw:
-                return Position(axis, "1", base.value - 1)
+            if isinstance(base, ast.Constant) and base.value in (0, 1) and not moved and -furthest < offset:
+                return Position(axis, "1", base.value - 1 + offset)
         up = extent_name(axis)
         raise line.error(f"This is no position along `{axis}`.", raw,
                          f"Positions: {axis}, {axis}-1, {axis}+1, the inside ends 1 and {up}, the outside ends 0 and "
                          f"{up}+1.")
 
-    def positions(self, line, n) -> tuple[str, tuple[Position, ...]]:
+    def positions(self, line, n, furthest: int = 1) -> tuple[str, tuple[Position, ...]]:
         if isinstance(n, ast.Name):
             return n.id, ()
         raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
-        return n.value.id, tuple(self.position(line, r, a) for r, a in zip(raw, self.axes[n.value.id]))
+        return n.value.id, tuple(self.position(line, r, a, furthest) for r, a in zip(raw, self.axes[n.value.id]))
 
     # --- expressions ---------------------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class Elaboration:
         return self.finish()
 
     def target(self, d: Definition, target) -> tuple[str, tuple[Position, ...]]:
-        name, at = self.positions(d.line, target)
+        name, at = self.positions(d.line, target, FURTHEST)
         self.refuse_index(d.line, target, name)
         if name in self.cells or name in self.leaves or name in self.parsed.functions:
             raise d.line.error(f"`{name}` is a function here and cannot be a variable.", target, "Rename one of them.")
@@ -288,7 +290,26 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
                     raise eq.line.error("A class is read at most one step away.", None,
                                         "Give the shifted class as data.")
         found.append(replace(eq, value=renamed(eq.value, change)))
-    return [*made, *found]
+    stand_for = copies_of(made)
+    return [*made, *(_further_out(eq, stand_for) for eq in found)]
+
+
+def _further_out(eq: Equation, copies: Mapping[str, Node]) -> Equation:
+    """s[-1] = a is s_lag1[0] = a: what lies further out than an end is the end of a copy."""
+    far = next((p for p in eq.at if p.outside and abs(p.offset) > 1), None)
+    if far is None:
+        return eq
+    end = far._replace(offset=far.offset // abs(far.offset))
+    shift = Position(far.index, "i", far.offset - end.offset)
+    same = {name: n.params[1] for name, n in copies.items() if n.params[0] == eq.name and shift in n.params[1]}
+    main = tuple(shift if p is far else p for p in eq.at)
+    name = next((name for name, at in same.items() if at == main), None)
+    if name is None or len(same) > 1:
+        raise eq.line.error(f"`{eq}` lies further out than any read reaches." if not same else
+                            f"`{eq}` is read at shifted positions of the other index.", 0,
+                            "Define the end next to the first or last position, or read the name further away." if not same
+                            else "Give it by `initial`.")
+    return replace(eq, name=name, at=tuple(end if p is far else p for p in eq.at))
 
 
 def _one_step(p: Position) -> Position:

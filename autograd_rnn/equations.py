@@ -203,26 +203,7 @@ class System:
 
         Nobody wrote them and nobody asks for them; printed, they are equations like any other, so their names tell.
         """
-        reads = {eq.name: eq.value.params for eq in self.equations if not eq.end and eq.value.op is READ
-                 and any(p.base == "i" and p.offset for p in eq.value.params[1])
-                 and eq.at == tuple(Position(p.index) for p in eq.value.params[1] if not p.outside)}
-        found: dict[str, Node] = {}
-        seen: set[str] = set()
-        for last in reads:
-            chain = []  # from a name to what it may be a copy of, and on
-            while last in reads and last not in seen:
-                seen.add(last)
-                chain.append(last)
-                last = reads[last][0]
-            for name in reversed(chain):
-                source, at = reads[name]
-                if source in found:
-                    moves = {p.index: p.offset for p in at}
-                    source, at = found[source].params
-                    at = tuple(p._replace(offset=p.offset + moves[p.index]) if p.base == "i" else p for p in at)
-                if re.fullmatch(re.escape(joined(source, copy_word(at))) + r"(_\d+)?", name):
-                    found[name] = read(source, at)
-        return found
+        return copies_of(self.equations)
 
     @cached_property
     def initials(self) -> dict[str, tuple[str, Position]]:
@@ -404,6 +385,30 @@ def joined(name: str, *words: str) -> str:
     for word in words:
         name = f"{name.rstrip('_')}_{word.lstrip('_')}"
     return name
+
+
+def copies_of(equations: Iterable[Equation]) -> dict[str, Node]:
+    """The equations h_lag2[t] = h_lag1[t-1] whose names say that they are copies, and the read each stands for, h[t-2]."""
+    reads = {eq.name: eq.value.params for eq in equations if not eq.end and eq.value.op is READ
+             and any(p.base == "i" and p.offset for p in eq.value.params[1])
+             and eq.at == tuple(Position(p.index) for p in eq.value.params[1] if not p.outside)}
+    found: dict[str, Node] = {}
+    seen: set[str] = set()
+    for last in reads:
+        chain = []  # from a name to what it may be a copy of, and on
+        while last in reads and last not in seen:
+            seen.add(last)
+            chain.append(last)
+            last = reads[last][0]
+        for name in reversed(chain):
+            source, at = reads[name]
+            if source in found:
+                moves = {p.index: p.offset for p in at}
+                source, at = found[source].params
+                at = tuple(p._replace(offset=p.offset + moves[p.index]) if p.base == "i" else p for p in at)
+            if re.fullmatch(re.escape(joined(source, copy_word(at))) + r"(_\d+)?", name):
+                found[name] = read(source, at)
+    return found
 
 
 def copy_word(at: tuple[Position, ...], furthest: int | None = None) -> str:
