@@ -305,10 +305,10 @@ def _further_out(eq: Equation, copies: Mapping[str, Node]) -> Equation:
     main = tuple(shift if p is far else p for p in eq.at)
     name = next((name for name, at in same.items() if at == main), None)
     if name is None or len(same) > 1:
-        raise eq.line.error(f"`{eq}` lies further out than any read reaches." if not same else
-                            f"`{eq}` is read at shifted positions of the other index.", 0,
-                            "Define the end next to the first or last position, or read the name further away." if not same
-                            else "Give it by `initial`.")
+        if same:
+            raise eq.line.error(f"`{eq}` is read at shifted positions of the other index.", 0, "Give it by `initial`.")
+        raise eq.line.error(f"`{eq}` lies further out than any read reaches.", 0,
+                            "Define the end next to the first or last position, or read the name further away.")
     return replace(eq, name=name, at=tuple(end if p is far else p for p in eq.at))
 
 

@@ -388,7 +388,7 @@ def joined(name: str, *words: str) -> str:
 
 
 def copies_of(equations: Iterable[Equation]) -> dict[str, Node]:
-    """The equations h_lag2[t] = h_lag1[t-1] whose names say that they are copies, and the read each stands for, h[t-2]."""
+    """The equations h_lag2[t] = h_lag1[t-1] whose names say that they are copies, and what each stands for, h[t-2]."""
     reads = {eq.name: eq.value.params for eq in equations if not eq.end and eq.value.op is READ
              and any(p.base == "i" and p.offset for p in eq.value.params[1])
              and eq.at == tuple(Position(p.index) for p in eq.value.params[1] if not p.outside)}

@@ -90,8 +90,9 @@ class _Inference:
     def fail(self, fact, remedy=None, other=None):
         line = getattr(self.site, "line", None)
         if self.guess is not None:
-            remedy = (f"Nothing says what shape `{self.guess}` has; the usual one does not fit. Declare it, for instance "
-                      f"`{self.guess}: ()`, a number, or `{self.guess}: (h, x)`, a matrix.")
+            name = self.guess
+            remedy = (f"Nothing says what shape `{name}` has; the usual one does not fit. Declare it, for instance "
+                      f"`{name}: ()`, a number, or `{name}: (h, x)`, a matrix.")
         if other is not None and getattr(other, "line", None) is not None and other is not self.site:
             if getattr(other, "shape", None) == ():
                 remedy = "If it is a vector, leave out the `()` of its declaration, or name its size there."

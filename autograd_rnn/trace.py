@@ -39,12 +39,17 @@ def at_end(system: System, name: str, store: np.ndarray, index: str, where: int 
 class Final(dict):
     """What goes on after a run, by position, "h[0]", and the number of steps so far: a valid `initial`.
 
-    As there, a name alone stands for its only end: `final["h"]` is `final["h[0]"]`.
+    As there, a name alone stands for its only end: `final["h"]` is `final["h[0]"]`, read and written.
     """
+
+    _alone: Mapping[str, str] = {}
 
     def __init__(self, values: Mapping, alone: Mapping[str, str]):
         super().__init__(values)
         self._alone = alone
+
+    def __setitem__(self, name, value):
+        super().__setitem__(self._alone.get(name, name), value)
 
     def __missing__(self, name):
         if name not in self._alone:
