@@ -110,7 +110,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
             continue  # the text says what it is
         axis = system.axes[n].index(at.index)
         where = tuple(slice(1, -1) if k != axis else (0 if at.base == "1" else -1) for k in range(len(system.axes[n])))
-        ends.append((system_.gradient_label(n, at), (slots[n], where)))
+        ends.append((system_.labels[n, at], (slots[n], where)))
     results, unreached = [], []
     for n in system_.having("parameter", "input"):
         adjoint = derived.names.get(n)
