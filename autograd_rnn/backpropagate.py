@@ -25,10 +25,7 @@ from .trace import Trace, at_end, inner
 
 def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
     """The adjoint for these outputs; derived once, it lives as long as the system."""
-    found = system.__dict__.setdefault("_adjoints", {})
-    if (outputs, unit) not in found:
-        found[outputs, unit] = adjoint(system, outputs, unit)
-    return found[outputs, unit]
+    return system.once("_adjoints", (outputs, unit), lambda: adjoint(system, outputs, unit))
 
 
 Wanted = Mapping[str, bool | str]

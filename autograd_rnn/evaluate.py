@@ -9,6 +9,7 @@ Any dtype will do, complex and longdouble included.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -135,17 +136,16 @@ class _Plan:
                     break
         return made - outside
 
-    @property
+    @cached_property
     def consumers(self) -> dict[Node, list]:
         """The operations and equations that read each node's value."""
-        if not hasattr(self, "_consumed"):
-            self._consumed: dict[Node, list] = {}
-            for n in topological((eq.value for eq in self.system.equations), operands):
-                for a in operands(n):
-                    self._consumed.setdefault(a, []).append(n)
-            for eq in self.system.equations:
-                self._consumed.setdefault(eq.value, []).append(eq)
-        return self._consumed
+        found: dict[Node, list] = {}
+        for n in topological((eq.value for eq in self.system.equations), operands):
+            for a in operands(n):
+                found.setdefault(a, []).append(n)
+        for eq in self.system.equations:
+            found.setdefault(eq.value, []).append(eq)
+        return found
 
     def line_up(self, a: Node, axes: tuple[str, ...], fixed, rank: int | None) -> tuple | None:
         """The subscript that gives an operand's array the axes of its consumer; None where it has them."""
@@ -410,7 +410,4 @@ def _flat(steps):
 
 def plan(system: System, lanes: bool = False) -> _Plan:
     """A system's plan is made once and lives as long as the system."""
-    plans = system.__dict__.setdefault("_plans", {})
-    if lanes not in plans:
-        plans[lanes] = _Plan(system, lanes)
-    return plans[lanes]
+    return system.once("_plans", lanes, lambda: _Plan(system, lanes))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
 from ..columns import matrix
-from ..lease import room
+from ..lease import Lease, room
 from ..passes import (
     Pass,
     gate_values,
@@ -147,20 +148,26 @@ class Machine:
         memory: the bytes that a run may take beside the arrays given and handed out.
         """
         own = self.system
-        key = tuple(sorted(given.sizes.items()))
-        if key not in self.sizes:
-            self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
-        run = Arrays(own, replace(given, sizes=self.sizes[key]))
+        run = Arrays(own, self.own(system, given))
         space, waiting = self.room(run.given, threads, memory)
-        space.run(run, space.lease(waiting))
-        self.last = space.told()
+        lease = Lease(space.memory)
+        space.run(run, np.asarray(lease))
+        self.last, space.held = space.told(), None
+        lease.back = partial(waiting.append, space)
         rest = Arrays(system, given)  # what is only handed on
         names = [*keep, *map(inner_product, self.inner)]
         return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
 
+    def own(self, system: System, given: Given) -> Given:
+        """What `system` is given, with the sizes as the program has them."""
+        key = tuple(sorted(given.sizes.items()))
+        if key not in self.sizes:
+            self.sizes[key] = carry_over(given.sizes, system.inferred, self.system.inferred)
+        return replace(given, sizes=self.sizes[key])
+
     def room(self, given: Given, threads: int | None, memory: int | None) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""
-        shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, bool(given.lengths),
+        shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, tuple(given.lengths),
                  threads, memory)
         return room(self.spaces, shape, lambda: self.space(given, threads or cores(), memory))
 
