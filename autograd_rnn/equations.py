@@ -60,7 +60,8 @@ class System:
         self.declarations = declarations
 
     def once(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
-        """What is made from a system once and lives as long as it. Two threads may both make it: the first one stays."""
+        """What is made from a system once and lives as long as it; of what two threads make at once, the first stays.
+        """
         made = self.__dict__.setdefault(what, {})
         return made[key] if key in made else made.setdefault(key, make())
 

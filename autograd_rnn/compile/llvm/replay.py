@@ -51,8 +51,8 @@ class Replay:
         self.fresh = [(k, place.of, before) for k, place, _, before in space.bound if place.of in self.long]
 
     @classmethod
-    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...], options: Mapping[str, Any],
-           *groups: Mapping[str, np.ndarray]) -> Replay | None:
+    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...],
+           options: Mapping[str, Any], *groups: Mapping[str, np.ndarray]) -> Replay | None:
         """After a run: its replay, where everything is given as it is read, and made by machine code."""
         given = forward.given
         if given.ends or given.lengths or given.offsets or given.empty or any(
@@ -71,14 +71,14 @@ class Replay:
             return None
         plain = all(place.kind == "store" and (place.of in space.direct or machine.keep.get(place.of))
                     for _, place, *_ in space.bound)
-        dtypes = {a.dtype for group in groups for a in group.values()} == {space.dtype}
-        whole = all(a.size == forward.given.values[n].size for n, a in groups[0].items())
+        plain &= {a.dtype for group in groups for a in group.values()} == {space.dtype}
+        plain &= all(a.size == forward.given.values[n].size for n, a in groups[0].items())
         names = {*space.arrays, *space.parts, *space.results, *(n for n, whole in machine.keep.items() if whole)}
         adjoints = [derived.names.get(n) for n in (*forward.system.having("parameter", "input"), *(
             n for n, _ in forward.system.beginnings))]
         own = {derived.names[n] for n in forward.system.per_example if n in derived.names}
         valued = all(inner_product(n) in space.results for n in outputs)
-        if not (plain and dtypes and whole and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
+        if not (plain and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
             return None
         return cls(machine, space, forward, derived, outputs, options)
 
