@@ -15,7 +15,7 @@ import numpy as np
 
 from .adjoint import Derived, adjoint
 from .arrays import bordered_shape, inside
-from .bind import Bound, bind
+from .bind import Bound, bind, numbers
 from .equations import System
 from .errors import CellError
 from .evaluate import evaluate
@@ -100,6 +100,11 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
                   cotangents: Mapping | None, inputs: Mapping, initial=None, lengths=None, steps=None, noise=None,
                   run: Callable = evaluate) -> tuple[float, dict[str, np.ndarray], Trace]:
     """The gradient of a loss, `default` where none is named, or of the cotangents' inner product with their outputs."""
+    for value, kind, what in ((loss, str, "name"), (cotangents, Mapping, "dict: output -> array")):
+        if value is not None and not isinstance(value, kind):
+            argument = "loss" if kind is str else "cotangents"
+            raise CellError(f"`{argument}` is a {type(value).__name__}.",
+                            remedy=f"Give a {what}. Inputs have their names: x=array.")
     if cotangents is not None and loss is not None:
         raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
     if cotangents is None and loss is None and default is None:
@@ -140,7 +145,10 @@ def cotangent(forward: Bound, name: str, value) -> np.ndarray:
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in system.axes[name])
     batch = (given.batch,) if name in system.per_example and forward.batched else ()
-    array = np.asarray(value)
+    array = numbers(value)
+    if array is None:
+        raise CellError(f"The cotangent of `{name}` is no array of numbers.",
+                        remedy=f"Expected shape {lead + batch + comps}.")
     if array.shape != lead + batch + comps:
         raise CellError(f"The cotangent of `{name}` has shape {array.shape}; expected {lead + batch + comps}.",
                         remedy=f"A cotangent has the shape of its output: see trace['{name}'].shape.")

@@ -34,9 +34,10 @@ class Bound:
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
          noise=None) -> Bound:
     """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
-    for value, what in ((params, "parameters"), (initial or {}, "values of `initial`")):
+    for value, what in ((params, "parameters"), ({} if initial is None else initial, "values of `initial`")):
         if not isinstance(value, Mapping):
-            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array.")
+            raise CellError(f"The {what} are a {type(value).__name__}.",
+                            remedy="Give a dict: name -> array. Inputs have their names: x=array.")
     lone: dict = {}
     for i in lone_sizes(system):
         if i in params:
@@ -97,18 +98,30 @@ def _known(system, params, inputs) -> dict:
     for name, value in values.items():
         array = numbers(value)
         if array is None or array.dtype.kind not in "biufc":
-            held = "is no array" if array is None else f"has dtype {array.dtype}, which holds no numbers"
+            held = f"is no array{_reason(value)}" if array is None else (
+                f"has dtype {array.dtype}, which holds no numbers")
             raise _about(system, name, f"`{name}` {held}.", "Give an array of numbers.")
         found[name] = array
     return found
 
 
 def numbers(value) -> np.ndarray | None:
-    """The value as an array; None for rows of different lengths and the like."""
+    """The value as an array; None for rows of different lengths, and what else is none or holds back its numbers."""
     try:
-        return np.asarray(value)
-    except (ValueError, TypeError, OverflowError):
+        return None if np.ma.is_masked(value) else np.asarray(value)
+    except Exception:  # what other libraries' arrays raise is theirs
         return None
+
+
+def _reason(value) -> str:
+    """Why a value is no array, in the words of the library that it comes from."""
+    if np.ma.is_masked(value):
+        return ": some of it is masked. For steps that are missing at the end there is `lengths`"
+    try:
+        np.asarray(value)
+    except Exception as e:
+        return "" if isinstance(value, (list, tuple)) else f": {e}"
+    return ""
 
 
 def whole(value) -> int | None:
