@@ -119,10 +119,10 @@ def test_what_several_threads_make_at_once_is_one_node():
 
 
 class Alarm:
-    """SIGALRM after a while, once or again and again, inside of `Case.right` alone: so no test ends by it."""
+    """SIGALRM after a while, once or again and again, inside of one function alone: so no test ends by it."""
 
-    def __init__(self, handler, delay: float, again: float = 0.0):
-        self.handler, self.times, self.count = handler, (delay, again), 0
+    def __init__(self, handler, delay: float, again: float = 0.0, within=Case.right):
+        self.handler, self.times, self.within, self.count = handler, (delay, again), within.__code__, 0
 
     def __enter__(self):
         self.before = signal.signal(signal.SIGALRM, self.ring)
@@ -130,7 +130,7 @@ class Alarm:
         return self
 
     def ring(self, _, frame):
-        while frame is not None and frame.f_code is not Case.right.__code__:
+        while frame is not None and frame.f_code is not self.within:
             frame = frame.f_back
         if frame is not None:
             self.count += 1
@@ -150,7 +150,8 @@ def interrupt():
 @pytest.mark.parametrize("interrupts", few(200))
 @pytest.mark.parametrize("path", PATHS)
 def test_after_an_interrupt_at_any_moment_all_is_right(path, interrupts):
-    case, draw, hit = Case(path, shapes=SHAPES[:3]), random.Random(0), 0
+    shapes = [(40, 16, 32), (150, 2, 5), (30, 9, 24)] if path == "8 threads" else SHAPES[:3]  # parts that take a while
+    case, draw, hit = Case(path, shapes=shapes), random.Random(0), 0
     assert all(case.right(k) for k in range(9))
     lasts = [timed(case, k) for k in range(3)]
     for n in range(20 * interrupts):
@@ -161,6 +162,57 @@ def test_after_an_interrupt_at_any_moment_all_is_right(path, interrupts):
         if hit == interrupts:
             break
     assert hit == interrupts
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, MemoryError])
+def test_no_part_is_left_running(raised):
+    begun, running, ended = threading.Event(), [], []
+
+    def work(k):
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(10)
+            raise raised
+        running.append(k)
+        begun.set()
+        time.sleep(0.05)
+        ended.append(k)
+
+    for _ in range(5):
+        with pytest.raises(raised):
+            native.share(work, 8)
+        assert running and sorted(running) == sorted(ended)
+        begun.clear()
+    assert len(ended) < 40  # what nobody had begun is left
+
+
+def test_what_goes_wrong_in_another_thread_is_raised_here():
+    def work(k):
+        if threading.current_thread() is not threading.main_thread():
+            raise OverflowError(k)
+        time.sleep(0.05)  # so that another thread comes to it
+
+    with pytest.raises(OverflowError):
+        native.share(work, 8)
+
+
+@POSIX
+def test_interrupts_while_parts_are_waited_for():
+    """Once and once more: it ends when all have ended."""
+    ended = []
+
+    def work(k):
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.2)
+            ended.append(k)
+        else:
+            time.sleep(0.02)
+
+    with Alarm(interrupt, 0.05, 0.02, native.share) as alarm:
+        native.share(work, 4)
+    assert alarm.count > 1 and ended and len(ended) == len(set(ended))
+    before = list(ended)
+    time.sleep(0.3)
+    assert ended == before
 
 
 def timed(case: Case, k: int) -> float:
