@@ -100,11 +100,11 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
                   cotangents: Mapping | None, inputs: Mapping, initial=None, lengths=None, steps=None, noise=None,
                   run: Callable = evaluate) -> tuple[float, dict[str, np.ndarray], Trace]:
     """The gradient of a loss, `default` where none is named, or of the cotangents' inner product with their outputs."""
-    for value, kind, what in ((loss, str, "name"), (cotangents, Mapping, "dict: output -> array")):
-        if value is not None and not isinstance(value, kind):
-            argument = "loss" if kind is str else "cotangents"
-            raise CellError(f"`{argument}` is a {type(value).__name__}.",
-                            remedy=f"Give a {what}. Inputs have their names: x=array.")
+    if loss is not None and not isinstance(loss, str):
+        raise CellError(f"`loss` is a {type(loss).__name__}.",
+                        remedy="Give a name. Inputs have theirs: x=array.")
+    if cotangents is not None and not isinstance(cotangents, Mapping):
+        raise CellError(f"`cotangents` is a {type(cotangents).__name__}.", remedy="Give a dict: output -> array.")
     if cotangents is not None and loss is not None:
         raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
     if cotangents is None and loss is None and default is None:

@@ -43,11 +43,10 @@ class Lease:
     to, which nothing else may hold.
     """
 
-    __slots__ = ("__array_interface__", "back", "memory")
+    back: Callable[[], None] | None = None
 
     def __init__(self, memory: np.ndarray):
         self.memory, self.__array_interface__ = memory, memory.__array_interface__
-        self.back: Callable[[], None] | None = None
 
     def __del__(self):
         if self.back is not None:

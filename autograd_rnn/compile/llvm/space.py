@@ -253,7 +253,7 @@ class Space(Layout):
         if array is None:
             return False
         of_class = place.kind == "store" and self.system.roles.get(of) == "class"
-        array = np.require(array, np.int64 if of_class else self.dtype, "CA")
+        array = np.require(array, np.int64 if of_class else self.dtype, ["C", "A"])
         running.held.append(array)
         self.context[k] = array.ctypes.data - before
         if place.kind == "node":  # an axis of one position stands for all, where there are others
