@@ -132,7 +132,7 @@ class Alarm:
     def ring(self, _, frame):
         names = set()
         while frame is not None and frame.f_code is not self.within:
-            names.add(frame.f_globals["__name__"].split(".")[0])
+            names.add(frame.f_globals.get("__name__", "").split(".")[0])
             frame = frame.f_back
         if frame is not None and "_pytest" not in names:  # it looks at what `__del__` raised
             self.count += 1
