@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from . import primitives as P
-from .elaborate import delay_copies
 from .equations import Equation, System, joined
 from .errors import CellError
 from .gradient import Step, Typing, jvp, pullback, vjp
@@ -75,7 +74,7 @@ def loss_of(system: System) -> str | None:
 def outputs_of(system: System) -> tuple[str, ...]:
     """What a cell without a loss gives away: variables that nothing reads at their own step."""
     inner = {n.params[0] for n in system.reads if all(p.base == "i" and not p.offset for p in n.params[1])}
-    inner |= set(delay_copies(system))
+    inner |= set(system.copies)
     return tuple(dict.fromkeys(eq.name for eq in system.equations if not eq.end and eq.name not in inner))
 
 
@@ -95,9 +94,14 @@ class _Names:
     def prefix(self, names) -> str:
         """`d`, or the first of d2_, d3_, ... that clashes with no name."""
         k, prefix = 2, "d"
-        while any(prefix + name in self.taken for name in names):
+        while any(prefixed(prefix, name) in self.taken for name in names):
             prefix, k = f"d{k}_", k + 1
         return prefix
+
+
+def prefixed(prefix: str, name: str) -> str:
+    """dh, d2_h; of `_h` d_h, for no name has two underscores in a row."""
+    return joined(prefix, name) if prefix.endswith("_") else prefix + name
 
 
 def tag(at: tuple[Position, ...]) -> str:
@@ -108,7 +112,7 @@ def tag(at: tuple[Position, ...]) -> str:
             words.append(p.index + ("m" if p.offset < 0 else "p") + str(abs(p.offset)))
         elif p.base != "i":
             words.append(str(p).replace("+", "p"))
-    return "_".join(words)
+    return joined(*words) if words else ""
 
 
 def holders(system: System) -> dict[Node, Node]:
@@ -139,7 +143,7 @@ def name_preactivations(system: System) -> System:
                     continue
                 free = tuple(i for i in eq.free if i in system.free(a))
                 at = tuple(Position(i) for i in free)
-                name = names.fresh(joined(f"a_{eq.name}", tag(eq.at)) if eq.end else f"a_{eq.name}")
+                name = names.fresh(joined("a", eq.name, tag(eq.at)) if eq.end else joined("a", eq.name))
                 axes[name] = free
                 named[a] = read(name, at)
                 before.setdefault(eq, []).append(Equation(name, at, a, eq.line))
@@ -188,12 +192,10 @@ def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Deriv
     names = _Names(system)
     prefix = names.prefix(system.axes)
     typing = Typing(system)
-    adjoints = {name: prefix + name for name in system.axes if name in active}
-    names.taken |= set(adjoints.values())
+    adjoints = {name: names.fresh(prefixed(prefix, name)) for name in system.axes if name in active}
     for name, adj in adjoints.items():
         typing.declare(adj, typing.ranks[name], name in system.per_example)
-    seeds = {} if unit else {name: names.fresh(f"Delta_{name}" if prefix == "d" else f"Delta{prefix[1:-1]}_{name}")
-                             for name in outputs}
+    seeds = {} if unit else {name: names.fresh(joined("Delta" + prefix[1:-1], name)) for name in outputs}
     builder = _Adjoint(system, typing, adjoints, seeds, outputs, names, active_nodes(
         (eq.value for eq in system.equations), active), named)
     return builder.build()

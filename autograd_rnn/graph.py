@@ -25,8 +25,8 @@ class Primitive:
         None where the derivative is zero everywhere it exists.
     shape
         operand shapes and result shape: `s` any shape, the same wherever it stands; `s?` that shape or a number;
-        `()` a number, `(n)` a vector, `(m n)` a matrix, `(n ...)` at least one dimension; `k` a class; `_` anything.
-        A trailing `*` repeats the last operand.
+        `()` a number, `(n)` a vector, `(m n)` a matrix, `(n ...)` at least one dimension; `k` a class,
+        a whole number from 0 to n - 1; `_` anything. A trailing `*` repeats the last operand.
     sympy(e, i, *x)
         component `i` of the result from functions giving the operands' components, `e` offering SymPy's names
         and `e.sum(operand, f)`; for a pointwise primitive simply `sympy(e, *x)` of the components.
@@ -51,7 +51,10 @@ class Primitive:
 
     @property
     def pointwise(self) -> bool:
-        return all(token.strip(" ?*") in {"s", "_"} for token in self.shape.split("->")[0].split(","))
+        """Whether component i of the result is made from component i of the operands; a reduction's is not."""
+        operands, result = self.shape.split("->")
+        return result.strip() == "s" and not self.statics and all(
+            token.strip(" ?*") in {"s", "_"} for token in operands.split(","))
 
     def __call__(self, *args, params=()):
         return node(self, *args, params=params)
@@ -73,6 +76,13 @@ class Position(NamedTuple):
     @property
     def outside(self) -> bool:
         return self.base != "i" and self.offset != 0
+
+    @property
+    def reaches(self) -> Position | None:
+        """The outside end that a read at this position meets: 0 by `t-1`, T+1 by `t+1`."""
+        if self.base == "i" and self.offset:
+            return Position(self.index, "1", -1) if self.offset < 0 else Position(self.index, "T", 1)
+        return self if self.outside else None
 
     def __str__(self):
         if self.base == "1":

@@ -117,8 +117,10 @@ def _shift(x, axis):
 
 
 def _logsumexp(x, axis):
+    """top + log(sum_j exp(x_j - top)), where the largest is finite: of -inf alone -inf, of +inf among others +inf."""
     top = _shift(x, axis)
-    return np.squeeze(top, axis) + np.log(np.sum(np.exp(x - top), axis=axis))
+    top = np.where(np.isinf(top), 0, top)
+    return np.squeeze(top, axis) + _log(np.sum(np.exp(x - top), axis=axis))
 
 
 def _softmax(x, axis):
@@ -289,8 +291,8 @@ sech = Primitive("sech", _sech, lambda g, y, x: (-(g * (y * tanh(x))),), sympy=l
                  machine=lambda v, x: v.sech(x))
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: (g * (y * sigmoid(-x)),),
                     sympy=lambda e, x: 1 / (1 + e.exp(-x)), latex=r"\sigma{0:10}", numpy="(1 / (1 + np.exp(-{0:9})))",
-                    inplace="np.multiply({0}, 0.5, out={out})\nnp.tanh({out}, out={out})\n"
-                            "np.multiply({out}, 0.5, out={out})\nnp.add({out}, 0.5, out={out})",
+                    inplace="np.negative({0}, out={out})\nnp.exp({out}, out={out})\n"
+                            "np.add({out}, 1, out={out})\nnp.divide(1, {out}, out={out})",
                     machine=lambda v, x: v.sigmoid(x))
 softplus = Primitive("softplus", _softplus, lambda g, y, x: (g * sigmoid(x),),
                      sympy=lambda e, x: e.log(1 + e.exp(x)), latex=r"\operatorname{{softplus}}{0:10}",

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, topological
-from .signature import PARTS, tokens
+from .signature import PARTS, class_operands, tokens
 
 
 class Dim:
@@ -70,6 +70,7 @@ class Inferred:
     aliases: dict[str, tuple[str, ...]]
     sums: tuple[tuple[str | int, tuple[str | int, ...]], ...]
     least: tuple[tuple[str | int, int], ...]  # sizes that a slice reads up to
+    classes: dict[str, str | int]  # how many classes a class has
 
 
 class _Inference:
@@ -81,12 +82,17 @@ class _Inference:
         self.least = []
         self.declaring: set[str] = set()
         self.classes: dict[str, Dim] = {}
+        self.guess: str | None = None  # the name that was last given its usual shape, for want of anything that says it
         self.site = None  # the equation under way: errors and new dimensions name it
 
     # --- unification ---------------------------------------------------------------------------------------------
 
     def fail(self, fact, remedy=None, other=None):
         line = getattr(self.site, "line", None)
+        if self.guess is not None:
+            name = self.guess
+            remedy = (f"Nothing says what shape `{name}` has; the usual one does not fit. Declare it, for instance "
+                      f"`{name}: ()`, a number, or `{name}: (h, x)`, a matrix.")
         if other is not None and getattr(other, "line", None) is not None and other is not self.site:
             if getattr(other, "shape", None) == ():
                 remedy = "If it is a vector, leave out the `()` of its declaration, or name its size there."
@@ -180,9 +186,10 @@ class _Inference:
                     self.fail(f"{describe(shape.known).capitalize()} stands{what} where {_WORDS[len(wanted)]} belongs.",
                               "Left of `@` and under `.T` stands a matrix.", other=shape.root().where)
                 self.fix(shape, wanted, what)
-        if "k" in operands and n.args[-1].op is READ:  # a class has one number of classes, wherever it stands
-            count = self.classes.setdefault(n.args[-1].params[0], Dim(self.site))
-            self.same_dim(count, dims["n"], f": the number of classes of `{n.args[-1].params[0]}`")
+        for k in class_operands(n):  # a class has one number of classes, wherever it stands
+            if k.op is READ and "n" in dims:
+                count = self.classes.setdefault(k.params[0], Dim(self.site))
+                self.same_dim(count, dims["n"], f": the number of classes of `{k.params[0]}`")
         return self.settle_pointwise(n, operands, result, shapes, out, what) and done
 
     def settle_pointwise(self, n, operands, result, shapes, out, what) -> bool:
@@ -285,7 +292,7 @@ class _Inference:
         for eq in system.equations:
             self.site = eq
             if self.nodes[eq.value] is None:
-                literals.append(eq)
+                literals += [eq] * (not eq.end)  # at an end it fits whatever the name is elsewhere
             else:
                 self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
         pending = [n for n in order if n.args]
@@ -349,11 +356,13 @@ class _Inference:
 
     def default(self, order, sites, literals) -> bool:
         """Give one open name its usual shape; False when nothing is open."""
+        self.guess = None
         undefined = [n for n in order if n.op is READ and n.params[0] not in self.system.defined
                      and self.nodes[n].known is None]
         for n in order:
             if n.op.name == "matmul" and n.args[1] in undefined:
                 self.site = sites[n]
+                self.guess = n.args[1].params[0]
                 self.fix(self.nodes[n.args[1]], (Dim(self.site),))
                 return True
         for n in order:
@@ -361,6 +370,7 @@ class _Inference:
                 for a, b in (n.args, n.args[::-1]):
                     if a in undefined and self.nodes[b] is not None and self.nodes[b].rank:
                         self.site = sites[n]
+                        self.guess = a.params[0]
                         self.same(self.nodes[a], self.nodes[b])
                         return True
         for eq in literals:
@@ -368,9 +378,17 @@ class _Inference:
                 self.site = eq
                 self.fix(self.variables[eq.name], ())
                 return True
+        for n in order:  # what might be a number in a product, or as a condition, is like the result
+            if self.nodes[n] is not None and self.nodes[n].rank:
+                for a, token in zip(n.args, tokens(n)[0]):
+                    if token == "s?" and self.nodes[a] is not None and self.nodes[a].known is None:
+                        self.site = sites[n]
+                        self.same(self.nodes[a], self.nodes[n])
+                        return True
         for n in undefined + [n for n in order if n.op is READ]:
             if self.nodes[n].known is None:
                 self.site = sites[n]
+                self.guess = n.params[0]
                 self.fix(self.nodes[n], (Dim(self.site),))
                 return True
         for n in order:
@@ -412,7 +430,8 @@ class _Inference:
             aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
-        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least))
+        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least),
+                        {name: key(d) for name, d in self.classes.items()})
 
 
 def infer(system) -> Inferred:

@@ -1,5 +1,8 @@
 """The table of primitives, row by row: values, derivatives against the complex step, closure, linearity, accuracy."""
 
+from functools import cache
+from importlib.util import find_spec
+
 import mpmath
 import numpy as np
 import pytest
@@ -155,6 +158,114 @@ def test_values_keep_their_digits_over_the_whole_range(name, dtype):
                 assert abs(mpmath.mpf(float(value)) - exact) <= 8 * limit.eps * abs(exact), (name, x)
             else:
                 assert abs(float(value)) <= limit.tiny
+
+
+def sigma(x):
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def bent(x):  # what gelu takes the sigmoid of
+    return mpmath.mpf(1.5957691216057308) * (x + mpmath.mpf(0.044715) * x**3)
+
+
+# An expression of a number, its true value, and what multiplies the slope of a gate in its derivative.
+FUNCTIONS = {
+    "sigmoid(n[t])": (sigma, lambda x: 1), "sigmoid(-n[t])": (lambda x: sigma(-x), lambda x: 1),
+    "tanh(n[t])": (mpmath.tanh, lambda x: 1), "sech(n[t])": (mpmath.sech, lambda x: 0),
+    "sech(n[t])**2 + 0 * tanh(n[t])": (lambda x: mpmath.sech(x)**2, lambda x: 0),
+    "exp(n[t])": (mpmath.exp, lambda x: 0), "softplus(n[t])": (lambda x: mpmath.log1p(mpmath.exp(x)), lambda x: 0),
+    "softplus(-n[t]) + 0 * sigmoid(n[t])": (lambda x: mpmath.log1p(mpmath.exp(-x)), lambda x: 0),
+    "silu(n[t])": (lambda x: x * sigma(x), lambda x: x),
+    "gelu(n[t])": (lambda x: x * sigma(bent(x)), lambda x: x * mpmath.diff(bent, x)),
+    "elu(n[t])": (lambda x: x if x > 0 else mpmath.expm1(x), lambda x: x <= 0),
+    "1 + logsumexp(v[t])": (lambda x: 1 + mpmath.log1p(mpmath.exp(x)), lambda x: 0),
+    "sum(softmax(v[t]) * w)": (sigma, lambda x: 1),
+    "cross_entropy(v[t], k)": (lambda x: mpmath.log1p(mpmath.exp(-x)), lambda x: 0),
+    "bce(v[t], w)": (lambda x: mpmath.log1p(mpmath.exp(-x)) + mpmath.log(2), lambda x: 0),
+}
+
+
+@cache
+def exactly(expression: str, dtype) -> tuple[np.ndarray, list[list]]:
+    """Points to +-1e4 where value and slope are finite, and there the value, its first two derivatives, the factor."""
+    true, factor = FUNCTIONS[expression]
+    sizes = [1e-8, 1e-3, 0.3, 1.0, 3.0, 5.0, 10.0, 16.0, 20.0, 30.0, 40.0, 80.0, 300.0, 1e4]
+    with mpmath.workdps(600):
+        rows = [(x, [*(mpmath.diff(true, mpmath.mpf(float(x)), k) for k in range(3)), factor(mpmath.mpf(float(x)))])
+                for x in map(dtype, [0.0, *sizes, *(-size for size in sizes)])]
+        rows = [row for row in rows if max(map(abs, row[1][:2])) < np.finfo(dtype).max]
+    return np.array([x for x, _ in rows]), [found for _, found in rows]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("backend", ["reference", "numpy", "llvm"])
+@pytest.mark.parametrize("expression", FUNCTIONS)
+def test_every_path_keeps_the_digits_of_values_and_derivatives(expression, backend, dtype):
+    """To 8 eps of a value and of what its argument's rounding moves it; where compiled, the slope of a gate to 2 eps.
+
+    A vector is (n, 0), with the weights w = (1, 0) and the class k = 0. Numbers below the normal ones may be zero.
+    """
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    points, exact = exactly(expression, dtype)
+    vector, inner = "v[t]" in expression, expression.replace("exp", "")
+    others = "".join(line for line in ("\nw: const(2)", "\nk: input") if line[1] in inner)
+    cell = Cell(("v: input(2)" if vector else "n: input()") + f"\ny[t] = {expression}{others}")
+    params = {"w": np.array([1, 0], dtype)} if "w" in inner else {}
+    given = {"v": np.stack([points, 0 * points], -1)} if vector else {"n": points}
+    given |= {"k": np.zeros((), int)} if "k" in inner else {}
+    path = cell if backend == "reference" else cell.compile(backend=backend)
+    values = (cell.run if path is cell else path.forward)(params, **given)["y"]
+    slopes = path.gradient(params, cotangents={"y": np.ones_like(points)}, **given)[1]["v" if vector else "n"]
+    limit, gates = np.finfo(dtype), backend != "reference" or "softmax" in expression
+    for x, value, slope, (true, first, second, factor) in zip(points, values, slopes.reshape(len(points), -1), exact):
+        slack = 8 * limit.eps * (abs(true) + abs(first * float(x))) + 2 * limit.tiny
+        assert abs(mpmath.mpf(float(value)) - true) <= slack, (x, value, true)
+        slack = 8 * limit.eps * (abs(first) + abs(second * float(x))) + 2 * limit.tiny
+        slack += 2 * limit.eps * abs(factor) * gates
+        assert abs(mpmath.mpf(float(slope[0])) - first) <= slack, (x, slope, first)
+
+
+PATHS = ["reference", "numpy", *(["llvm"] if find_spec("llvmlite") else [])]
+
+
+@pytest.mark.parametrize("body, at, value, slope", [
+    ("-log(sigmoid(w * n[t]))", -40.0, 40.0, 40.0), ("log(sigmoid(-w * n[t]))", 40.0, -40.0, -40.0),
+    ("log(sech(w * n[t])**2)", 40.0, -80 + 2 * np.log(2), -80.0), ("log(sech(w * n[t])**3)", 20.0, -57.92056, -60.0)])
+def test_a_loss_of_a_saturated_gate_is_finite_on_every_path(body, at, value, slope):
+    cell = Cell(f"n: input()\nw: ()\np[t] = sigmoid(w * n[t])\ng[t] = tanh(w * n[t])\n"
+                f"L = sum_t({body} + 0 * p[t] * g[t])")
+    for backend in PATHS:
+        for dtype in (np.float32, np.float64):
+            path = cell if backend == "reference" else cell.compile(backend=backend)
+            found, gradients = path.gradient({"w": dtype(1)}, n=np.array([at], dtype))
+            assert found == pytest.approx(value, rel=1e-6) and gradients["w"] == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", PATHS)
+def test_a_logsumexp_of_nothing_is_minus_infinity(backend):
+    """Of -inf alone -inf, of +inf and others +inf, as SciPy and torch have it; softmax and gradients are nan there."""
+    cell = Cell("""
+x: input(2)
+l[t] = logsumexp(x[t])
+p[t] = softmax(x[t])
+y = logsumexp_t(x[t])
+q[t] = softmax_t(x[t])
+s[t] = logsumexp(concat(like(s[t-1], x[t]), x[t]))
+s[0] = log(0)
+""")
+    path = cell if backend == "reference" else cell.compile(backend=backend)
+    x = np.full((3, 2, 2), -np.inf)
+    x[1, 0], x[2] = (np.inf, 1.0), [[5.0, -np.inf], [2.0, 3.0]]
+    for lengths in (None, [2, 3]):
+        trace = (cell.run if path is cell else path.forward)({}, x=x, lengths=lengths)
+        for name in ("l", "s"):
+            np.testing.assert_array_equal(trace[name][:2], [[-np.inf, -np.inf], [np.inf, -np.inf]])
+        np.testing.assert_array_equal(trace["y"], [[np.inf, 1.0], [2.0, 3.0]])
+        assert np.isnan(trace["p"][0]).all() and np.isnan(trace["q"][:2, 0, 0]).all()
+        np.testing.assert_array_equal(trace["q"][:, 1], [[0, 0], [0, 0], [1, 1]])
+        with pytest.raises(CellError, match="not finite"):
+            path.gradient({}, x=x, lengths=lengths, cotangents={"l": np.ones((3, 2))})
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 20.0, 40.0, 300.0, 1e4])

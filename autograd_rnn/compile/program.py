@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import Given
+from ..atomic import written
 from ..backpropagate import Wanted, adjoint_of, differentiate, wanted
 from ..bind import bind
 from ..equations import System
@@ -26,6 +27,7 @@ from .numpy_program import NumpyProgram
 from .replay import Replay, signature
 from .report import report
 from .save import file_of
+from .verify import IN_PARTS, SHAPES, fault
 
 REPLAYS = 4  # shapes whose gradients are done again without another look
 WORK = 500  # steps times batch from which a gradient is compiled
@@ -83,7 +85,7 @@ def as_machine_code(system: System, given: Given, keep: Wanted | None = None, th
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
     made = machine_of(system, whole, given.dtype == np.float64, memory is not None)
-    return made(system, given, whole, threads, memory)
+    return evaluate(system, given, keep) if made.fault else made(system, given, whole, threads, memory)
 
 
 def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
@@ -98,10 +100,21 @@ def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
 
 
 def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
-    from .llvm.machine import Machine  # needs an extra
+    from .llvm.guarded import guarded  # these need an extra
+    from .llvm.machine import Machine
 
-    return system.once("_machines", (frozenset(keep.items()), double, apart),
-                       lambda: Machine(system, keep, double, apart=apart))
+    def make():
+        made = Machine(system, keep, double, apart=apart)
+        shapes = IN_PARTS if apart else SHAPES
+        made.fault = fault(system, keep, guarded(made), made.equations(system), made.dtype, shapes)
+        if made.fault:
+            first = next((eq.line.source for eq in system.equations if eq.line), "")
+            warnings.warn(f"The machine code of the cell that begins with `{first}` differs from the reference: "
+                          f"{made.fault}. The reference is used instead. Please report the cell's text.",
+                          RuntimeWarning, stacklevel=4)
+        return made
+
+    return system.once("_machines", (frozenset(keep.items()), double, apart), make)
 
 
 def gradient(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,
@@ -139,7 +152,8 @@ def replay_of(system: System, params: Mapping, inputs: Mapping, cotangents: Mapp
 
     options = run.keywords  # type: ignore[attr-defined]
     made = machine_of(derived.system, kept, forward.given.dtype == np.float64, options["memory"] is not None)
-    return MachineReplay.of(made, forward, derived, chosen, options, {**params, **inputs}, cotangents)
+    return None if made.fault else MachineReplay.of(made, forward, derived, chosen, options, {**params, **inputs},
+                                                    cotangents)
 
 
 class Program:
@@ -198,7 +212,7 @@ class Program:
             raise CellError(f"The program calls {names}, which a file of NumPy alone does not have.",
                             remedy="Write it with the library's own functions, or use the program here.")
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
-        Path(path).write_text(file_of(self.system, self.name, compiled_, derived), encoding="utf-8")
+        written(path, file_of(self.system, self.name, compiled_, derived).encode())
 
     def report(self, **sizes: int) -> str:
         """Which operations are in which loop and which happen for all steps at once, products, work, what is kept.
@@ -209,14 +223,16 @@ class Program:
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
         keep, time = wanted(self.system, derived, self.outputs), self.system.time
         if self._run is compiled:
-            writer = program_of(derived.system, keep).writer
-            kept = [n for n in writer.stores if n in writer.system.defined and time in writer.system.axes[n]]
-            return report(writer.system, kept, time, sizes)
+            program = program_of(derived.system, keep)
+            kept = [n for n in program.writer.stores if n in program.system.defined and time in program.system.axes[n]]
+            return report(program.system, kept, time, sizes, program.refused)
         machines = derived.system.__dict__.get("_machines", {})
         apart = self._memory is not None
         ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
         made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
-        return "\n".join([report(made.system, made.kept_along(time), time, sizes), *(m.last for m in ran if m.last)])
+        told = [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
+        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes, made.refused),
+                          *(m.last for m in ran if m.last)])
 
     def __repr__(self):
         return f"<Program of {self.name or 'a cell'}, {'NumPy' if self._run is compiled else 'machine code'}>"

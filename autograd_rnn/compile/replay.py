@@ -49,9 +49,10 @@ class Replay:
     @classmethod
     def of(cls, program: NumpyProgram, forward: Bound, derived: Derived, outputs: tuple[str, ...],
            *groups: Mapping[str, np.ndarray]) -> Replay | None:
-        """After a run: its replay, where everything is given as it is read, and made by the program."""
-        given = forward.given
-        if given.ends or given.lengths or given.offsets or given.empty:
+        """After a run: its replay, where everything is given as it is read, and every gradient made by the program."""
+        given, system = forward.given, forward.system
+        reached = derived.names.keys() >= {*system.having("parameter", "input"), *(n for n, _ in system.beginnings)}
+        if given.ends or given.lengths or given.offsets or given.empty or not reached:
             return None
         space, waiting = program.room(program.own(derived.system, carried_over(forward, derived)))
         made = cls(program, space, forward, derived, outputs)
@@ -59,7 +60,7 @@ class Replay:
         arrays = made.arrays(groups)
         alike = all(a is not None and a.dtype == given.dtype and a.size == math.prod(made.shapes[n])
                     for n, a in arrays.items())
-        per_example = {derived.names[n] for n in forward.system.per_example if n in derived.names}
+        per_example = {derived.names[n] for n in system.per_example if n in derived.names}
         own = per_example <= derived.system.per_example and {*outputs, *(n for n, _ in made.wanted.values())} <= {
             *program.writer.results}
         return made if alike and own else None
@@ -99,7 +100,7 @@ def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> di
     for n, end in system.beginnings:
         name = derived.names[n]
         outside = 0 if end.base == "1" or name in resting else forward.given.extents[end.index] + 1
-        found[system.gradient_label(n, end)] = name, tuple(
+        found[system.labels[n, end]] = name, tuple(
             outside if i == end.index else slice(1, -1) for i in system.axes[n])
     if not forward.batched:
         one = {label: (0,) for label in found if label.split("[")[0] in system.per_example}

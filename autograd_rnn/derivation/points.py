@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,15 +25,15 @@ LENGTH = 3  # steps of the sequences drawn
 SMALL = range(2, 7)  # sizes where nothing asks for others
 
 
-def small_sizes(system: System, size: int | None = None) -> dict[str, int]:
-    """Sizes that fit together: `size` wherever it fits; without it different ones while there are any, so that no
-    transpose hides. Where the equations add up too few components for that, the smallest that fit."""
+def small_sizes(system: System, size: int | None = None, choices: Sequence[int] = SMALL) -> dict[str, int]:
+    """Sizes that fit together: `size` wherever it fits; without it different ones of the choices while there are any,
+    so that no transpose hides. Where the equations add up too few components for that, the smallest that fit."""
     model = [i for i in system.indices if i in system.model]
     names = [d for d in (*system.inferred.aliases, *model) if not d.isdigit()]
     wholes = {whole for whole, _ in system.inferred.sums}
     beside = {d: len(parts) for _, parts in system.inferred.sums for d in parts}
     order = sorted(names, key=lambda d: (d in wholes, -beside.get(d, 0)))  # a whole follows from its parts
-    smallest = range(1, max([*SMALL, *(stop for _, stop in system.inferred.least)]) + 1)
+    smallest = range(1, max([*choices, *(stop for _, stop in system.inferred.least)]) + 1)
     for different in (True, False):
         chosen: dict[str, int] = {}
         for d in order:
@@ -41,7 +41,7 @@ def small_sizes(system: System, size: int | None = None) -> dict[str, int]:
             if d in known:
                 continue
             taken = list(known.values())
-            wanted = [size] if size else sorted(SMALL, key=lambda n: (taken.count(n), n))
+            wanted = [size] if size else sorted(choices, key=taken.count)
             tried = (*wanted, *smallest) if different else smallest
             fitting = next((n for n in tried if _fit(system, {**chosen, d: n})), None)
             if fitting is None:
@@ -60,10 +60,11 @@ def _fit(system: System, sizes: dict[str, int]) -> bool:
     return True
 
 
-def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0) -> Given:
+def drawn(system: System, seed: int, size: int | None = None, batch: int = 2, lanes: int = 0,
+          length: int = LENGTH, choices: Sequence[int] = SMALL) -> Given:
     """A random point, or one for each lane: small sizes, weights so moderate that no gate saturates, ends too."""
-    rng, sizes = np.random.default_rng(seed), small_sizes(system, size)
-    extents = {i: sizes[i] if i in system.model else LENGTH for i in system.indices}
+    rng, sizes = np.random.default_rng(seed), small_sizes(system, size, choices)
+    extents = {i: sizes[i] if i in system.model else length for i in system.indices}
     lead = (lanes,) if lanes else ()
 
     def numbers(name: str, axes: tuple[int, ...]) -> np.ndarray:

@@ -222,9 +222,8 @@ class Components:
         if op.fill is not None:
             here = None if tokens_reduce(n) else self.component(n.args[0], comps)
             return op.sympy(self, here, Total(self, n.args[0], over, comps))
-        pointwise = op.pointwise and not op.statics
-        operands = [None if pointwise and k in op.shape_only else Operand(self, a) for k, a in enumerate(n.args)]
-        if not pointwise:
+        operands = [None if op.pointwise and k in op.shape_only else Operand(self, a) for k, a in enumerate(n.args)]
+        if not op.pointwise:
             where = comps or (self.symbols.number(1),) * len(self.dims(n))
             return op.sympy(self, where, *operands, *n.params)
         values = [None if x is None else x(*comps) for x in operands]

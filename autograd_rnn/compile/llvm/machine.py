@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ... import primitives as P
 from ...arrays import Arrays, Given
 from ...backpropagate import Wanted, inner_product
 from ...equations import BATCH, Equation, System
+from ...evaluate import evaluate
 from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
@@ -60,15 +61,16 @@ class Machine:
         for n, seed in self.inner.items():
             system = with_inner_product(system, n, seed)
         self.keep = {n: whole is True for n, whole in keep.items()} | {inner_product(n): True for n in self.inner}
-        self.system = optimised(system, passes, self.keep)
-        self.bytes = 8 if double else 4
+        self.system, self.refused = optimised(system, passes, self.keep)
+        self.dtype = np.dtype(np.float64 if double else np.float32)
+        self.bytes = self.dtype.itemsize
         vector, rows = registers()
         awake: set[str] = set()
         while True:
             self.writer = Writer(self.system, double, vector // self.bytes, rows)
             self.partition = Partition(self.system, self.keep, self.writer, awake, apart)
             try:
-                phases = self.partition.phases()
+                self.phases = self.partition.phases()
                 break
             except Overwritten as lost:
                 awake |= lost.args[0]
@@ -77,12 +79,17 @@ class Machine:
         self.sums: set[str] = set()  # functions that sum over rows
         self.summed: dict[Node, Sum] = {}
         self.references: dict[int, list] = {}
-        self.steps = list(self.written(phases, apart))
-        self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
-        self.made = {s for kind, x in phases if kind == "reference" for s in steps_of(x)}  # by the reference
+        self.steps = list(self.written(self.phases, apart))
+        self.made = {s for kind, x in self.phases if kind == "reference" for s in steps_of(x)}  # by the reference
         self.spaces: dict[tuple, list[Space]] = {}
         self.last = ""  # what the last run took
+        self.fault = ""  # where its values differ from the reference's
         self.sizes: dict[tuple, dict[str, int]] = {}
+
+    @cached_property
+    def code(self) -> Code:
+        """The functions, made when they are first called."""
+        return Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
 
     def written(self, phases: Iterable[tuple[str, Any]], apart: bool):
         """The steps of a run: names of functions, over examples or parts; results; the reference's functions."""
@@ -147,28 +154,37 @@ class Machine:
 
         memory: the bytes that a run may take beside the arrays given and handed out.
         """
-        own = self.system
-        run = Arrays(own, self.own(system, given))
-        space, waiting = self.room(run.given, threads, memory)
+        own = self.own(system, given)
+        space, waiting = self.room(own.given, threads, memory)
         lease = Lease(space.memory)
-        space.run(run, np.asarray(lease))
+        found = self.run(space, np.asarray(lease), own, Arrays(system, given), keep)
         self.last, space.held = space.told(), None
         lease.back = partial(waiting.append, space)
-        rest = Arrays(system, given)  # what is only handed on
-        names = [*keep, *map(inner_product, self.inner)]
-        return {n: run.store(n) if n in own.axes else rest.store(n) for n in names}
+        return found
 
-    def own(self, system: System, given: Given) -> Given:
-        """What `system` is given, with the sizes as the program has them."""
+    def own(self, system: System, given: Given) -> Arrays:
+        """The arrays of a run, with sizes by the names they have in this program's system."""
         key = tuple(sorted(given.sizes.items()))
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, self.system.inferred)
-        return replace(given, sizes=self.sizes[key])
+        return Arrays(self.system, replace(given, sizes=self.sizes[key]))
+
+    def run(self, space: Space, lease: np.ndarray, own: Arrays, rest: Arrays, keep: Iterable[str]
+            ) -> dict[str, np.ndarray]:
+        """A run in some memory. rest: what is only handed on."""
+        space.run(own, lease)
+        names = [*keep, *map(inner_product, self.inner)]
+        return {n: own.store(n) if n in self.system.axes else rest.store(n) for n in names}
+
+    def equations(self, system: System) -> Callable[[Given], dict[str, np.ndarray]]:
+        """The reference's values of this program's own equations, as the passes left them."""
+        names = [*self.keep, *self.inner]
+        return lambda given: evaluate(self.system, self.own(system, given).given, names)
 
     def room(self, given: Given, threads: int | None, memory: int | None) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""
         shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, tuple(given.lengths),
-                 threads, memory)
+                 frozenset(given.ends), threads, memory)
         return room(self.spaces, shape, lambda: self.space(given, threads or cores(), memory))
 
     def kept_along(self, time: str | None) -> list[str]:

@@ -23,7 +23,7 @@ from ..passes import rows as stacked
 from ..passes import split_rows
 from .chains import Chain, Nest
 from .places import Writer
-from .reduce import BY_ROW
+from .reduce import BY_ROW, taken_whole
 from .rows import Rows, native, weight
 from .shared import shareable
 from .storage import laid_out
@@ -171,7 +171,7 @@ class Partition:
 
     def into_loop(self, s: Node, users: list) -> None:
         """Work that one loop alone reads is done in it, as deep inside as all that reads it stands."""
-        if self.kinds[s] != "rows" or s.op in (P.matmul, P.concat, P.sum):
+        if self.kinds[s] != "rows" or s.op in (P.matmul, P.concat, P.sum) or taken_whole(s):
             return
         path = self.paths[users[0]]
         for u in users[1:]:
@@ -201,7 +201,7 @@ class Partition:
                 found.append(Item(kind, [s], (s.index,), s))
             else:
                 free = s.free if isinstance(s, Equation) else self.system.free(s)
-                over = tuple(i for i in self.system.indices if i in free and i not in fixed)
+                over = tuple(i for i in self.system.indices if i in free and i not in fixed and i != taken_whole(s))
                 found.append(Item(kind, [*self.feeding(s), s], over))
         return found
 

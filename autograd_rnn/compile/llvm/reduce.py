@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llvmlite import ir
 
 from ... import primitives as P
-from ...equations import BATCH
+from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, Node, option, topological
 from ...order import operands
 from .lanes import I32, I64, POINTER, Lanes, Vector, folded, loop
@@ -34,6 +34,11 @@ def reducible(system, n: Node) -> bool:
     if option(n) is None:
         return ranks[0] == 1 or (ranks[0] == 2 and n.op in (P.sum, P.mean))
     return option(n) != BATCH
+
+
+def taken_whole(s: Node | Equation) -> str | None:
+    """The index that a reduction reads at all its positions: it is done once for all of them."""
+    return option(s) if isinstance(s, Node) and s.op.fill is not None else None
 
 
 def reads(stage: Rows, n: Node) -> list[Node]:
@@ -137,12 +142,18 @@ def along_components(stage: Rows, n: Node, example) -> None:
     if n.op is P.max:
         put(stage, target, example, top)
         return
+    top = finite(lanes, top) if n.op is P.logsumexp else top
     total = fold_row(stage, count, lambda j, mask: lanes.exp(operand(j, mask) - top), add, 0.0)
     if n.op is P.logsumexp:
         put(stage, target, example, top + lanes.log(total))
         return
     each_component(stage, count, lambda j, mask: lanes.store(
         lanes.exp(operand(j, mask) - top) / total, stage.address(target, example, j), mask))
+
+
+def finite(lanes: Lanes, top: Vector) -> Vector:
+    """The largest value, or 0 where that is infinite: what logsumexp takes off, see `primitives._logsumexp`."""
+    return lanes.choose(lanes.compare("==", lanes.absolute(top), float("inf")), 0, top)
 
 
 def put(stage: Rows, target, example, number: Vector) -> None:
@@ -194,6 +205,7 @@ def along_index(stage: Rows, n: Node, index: str, example) -> None:
         if n.op is P.max:
             store(top)
             return
+        top = finite(lanes, top) if n.op is P.logsumexp else top
         total = fold(add, lambda k: lanes.exp(operand(k) - top), 0.0)
         if n.op is P.logsumexp:
             store(top + lanes.log(total))

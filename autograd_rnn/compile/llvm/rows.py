@@ -14,7 +14,7 @@ from llvmlite import ir
 from ... import primitives as P
 from ...equations import BATCH, Equation
 from ...graph import CONST, EXTENT, INDEX, LEAVES, READ, Node, Position
-from ...order import operands
+from ...order import contraction, operands
 from ..columns import matrix
 from ..passes import rows as stacked
 from .lanes import POINTER, Vector, loop
@@ -35,8 +35,8 @@ def native(writer: Writer, n: Node, fixed: tuple[str, ...]) -> bool:
         return False
     if len(system.free(n) - {BATCH} - set(fixed)) > 2:
         return False
-    if n.op in BY_ROW:
-        return reducible(system, n)
+    if n.op in BY_ROW:  # a sum of outer products is one product, of matrices for each example
+        return reducible(system, n) and not contraction(n)
     if n.op is P.matmul:
         a, b = n.args
         return bool(weight(writer, a)[1]) and system.rank(b) == 1 and BATCH in system.free(b) and (
@@ -103,20 +103,32 @@ class Rows:
         return [step.args[0] for step in self.passes if isinstance(step, Node) and step.op is P.matmul]
 
     def overwritten(self) -> set[str]:
-        """Resting values that a later pass would read after they are replaced."""
-        written = {spot.place.of: k for k, step in enumerate(self.passes) if isinstance(step, Cluster)
-                   for spots in step.targets.values() for spot in spots}
-        found = set()
-        for k, step in enumerate(self.passes):
-            used = [a for n in step.nodes for a in operands(n)] + list(step.targets) if isinstance(
-                step, Cluster) else reads(self, step) if step.op is not P.matmul else [step.args[1]]
-            for a in used:
+        """Carried values in one place that a pass reads after an earlier pass has replaced them.
+
+        One pass may do both: at each component it reads before it writes.
+        """
+        replaced: set[str] = set()
+        found: set[str] = set()
+        for step in self.passes:
+            for a in self.read_by(step):
                 while a.op in (P.split, P.slice):
                     a = a.args[0]
-                if a.op is READ and a.params not in self.values and a.params[0] in self.writer.resting and (
-                        written.get(a.params[0], k) < k):
+                if a.op is READ and a.params not in self.values and a.params[0] in replaced:
                     found.add(a.params[0])
+            replaced |= {spot.place.of for spot in self.written_by(step)} & self.writer.resting.keys()
         return found
+
+    def read_by(self, step: Cluster | Node) -> list[Node]:
+        """The values that a pass reads, from memory or from what it makes itself."""
+        if isinstance(step, Cluster):
+            return [*(a for n in step.nodes for a in operands(n)), *step.targets]
+        return [step.args[1]] if step.op is P.matmul else reads(self, step)
+
+    def written_by(self, step: Cluster | Node) -> list[Spot]:
+        """Where a pass writes."""
+        if isinstance(step, Cluster):
+            return [spot for spots in step.targets.values() for spot in spots]
+        return [self.spots[step]]
 
     # --- what is made where ------------------------------------------------------------------------------------------
 
@@ -340,9 +352,10 @@ class Rows:
                     self.cluster_at = cluster, example, j, mask
                     for n in cluster.nodes:
                         self.vector(n)
-                    for n, spots in cluster.targets.items():
+                    made = [(self.vector(n), spots) for n, spots in cluster.targets.items()]
+                    for value, spots in made:  # what is carried in one place is read before any of it is replaced
                         for spot in spots:
-                            frame.lanes.store(self.vector(n), self.address(spot, example, j), mask)
+                            frame.lanes.store(value, self.address(spot, example, j), mask)
 
                 return compute
 

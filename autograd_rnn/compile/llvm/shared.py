@@ -19,7 +19,7 @@ from .places import Frame, Spot, Writer, computed, counted, start
 from .totals import Sum, share_of, sum_address
 
 Key = tuple[Node, tuple]  # a value and a component
-MOVES = {P.transpose: 2, P.outer: 2, P.split: 1, split_rows: 2, P.slice: 1}  # and the rank of what they give
+MOVES = {P.transpose: 2, P.outer: 1, P.split: 1, split_rows: 2, P.slice: 1}  # and the rank of what they move
 
 
 def shareable(system: System, s: Node | Equation) -> bool:
@@ -29,8 +29,11 @@ def shareable(system: System, s: Node | Equation) -> bool:
         return not s.at and s.name not in system.per_example and len(system.shapes[s.name]) == system.rank(n) and (
             not system.free(n)) and (n.op in (CONST, READ) or shareable(system, n))
     rank = system.rank(s)
-    return not system.free(s) and rank in (0, 1, 2) and s.op not in LEAVES and (
-        MOVES.get(s.op) == rank or (s.op is P.like and system.rank(s.args[0]) in (0, rank)) or s.op.machine is not None)
+    if system.free(s) or rank > 2 or s.op in LEAVES:
+        return False
+    if s.op in MOVES:
+        return all(system.rank(a) == MOVES[s.op] for a in operands(s))
+    return (s.op is P.like and system.rank(s.args[0]) in (0, rank)) or s.op.machine is not None
 
 
 def shared(writer: Writer, steps: Iterable[Node | Equation], sums: Mapping[Node, Sum]) -> str:

@@ -143,11 +143,15 @@ class Space(Layout):
         for edge in self.borders if self.ended else self.overwritten:
             edge.fill(0)
 
+    def blank(self) -> None:
+        """Zero everywhere but in sums: past an example's end there is nothing, whatever was there before."""
+        self.memory[:self.start + self.sums].fill(0)
+
     def begin(self, run: Arrays, lease: np.ndarray) -> Running:
         """What a run starts from: ends, lengths, offsets."""
         given = run.given
         if given.lengths:
-            self.memory[:self.start + self.sums].fill(0)
+            self.blank()
         for i, lengths in self.lengths.items():
             lengths[...] = given.lengths.get(i, self.given.extents[i])
         self.clear()

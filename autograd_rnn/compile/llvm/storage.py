@@ -13,6 +13,7 @@ from ...adjoint import holders
 from ...equations import BATCH, Equation
 from ...graph import READ, Node, Position
 from .places import Place
+from .reduce import taken_whole
 
 if TYPE_CHECKING:
     from .partition import Group, Partition
@@ -119,10 +120,12 @@ def between_stages(p: Partition) -> None:
         home = p.home[n]
         if p.looked_at(n) or home.kind == "totals" or n in p.writer.absorbed:
             continue
-        others = [p.home.get(c) for c in p.users(n) if p.home.get(c) is not home]
+        system = p.system
+        whole = taken_whole(n) in system.free(n)  # at all positions at once, where its stage has no place for them
+        others = [p.home.get(c) for c in p.users(n) if whole or p.home.get(c) is not home]
         if not others or (home.kind == "reference" and all(g is None or g.kind == "reference" for g in others)):
             continue
-        batched, axes = BATCH in p.system.free(n), p.plan.axes(n, (BATCH,))
+        batched, axes = BATCH in system.free(n), p.plan.axes(n, (BATCH,))
         tops = {g.top if g is not None else -1 for g in others}
         chain = p.chains.get(home.top)
         place = "node"

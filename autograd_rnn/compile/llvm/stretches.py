@@ -116,7 +116,7 @@ class Stretches(Space):
                 later = self.take("T", 1)
             self.begun(False)
             for kind, step in steps[end:]:
-                if kind != "rows" and step not in machine.sums:
+                if kind != "rows" and not (kind == "parts" and step in machine.sums):
                     self.step(kind, step, running)
         for n, value in last.items():
             run.stores[n] = np.broadcast_to(value, (total + 2, *value.shape))
@@ -189,6 +189,8 @@ def obstacle(machine: Machine, given: Given) -> str:
     system, time = machine.system, machine.system.time
     if set(given.lengths) - {time}:
         return "examples differ in more than their number of steps"
+    if given.lengths and any(p.base == "T" and p.index == time for _, at in given.ends for p in at):
+        return "examples of different lengths have values given beyond their last steps"
     chains = list(machine.order.values())
     if time is None or not any(chain.sign == -1 for chain in chains):
         return "it has no sweep back through time"
