@@ -32,6 +32,11 @@ class Given:
     offsets: dict[str, int | np.ndarray] = field(default_factory=dict)
     lanes: int = 0
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no example, or an index without positions."""
+        return not (self.batch and all(self.extents.values()))
+
 
 def bordered_shape(system: System, name: str, given: Given) -> tuple[int, ...]:
     """One position more at both ends of each index, the batch where the name has one, components."""

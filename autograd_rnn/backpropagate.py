@@ -15,7 +15,7 @@ import numpy as np
 
 from .adjoint import Derived, adjoint
 from .arrays import bordered_shape, inside
-from .bind import Bound, bind, by_name
+from .bind import Bound, bind, by_name, numbers
 from .culprit import name_culprit
 from .equations import System
 from .errors import CellError
@@ -26,10 +26,7 @@ from .trace import Trace, at_end, inner
 
 def adjoint_of(system: System, outputs: tuple[str, ...], unit: bool) -> Derived:
     """The adjoint for these outputs; derived once, it lives as long as the system."""
-    found = system.__dict__.setdefault("_adjoints", {})
-    if (outputs, unit) not in found:
-        found[outputs, unit] = adjoint(system, outputs, unit)
-    return found[outputs, unit]
+    return system.once("_adjoints", (outputs, unit), lambda: adjoint(system, outputs, unit))
 
 
 Wanted = Mapping[str, bool | str]
@@ -157,7 +154,10 @@ def cotangent(forward: Bound, name: str, value) -> np.ndarray:
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in system.axes[name])
     batch = (given.batch,) if name in system.per_example and forward.batched else ()
-    array = np.asarray(value)
+    array = numbers(value)
+    if array is None:
+        raise CellError(f"The cotangent of `{name}` is no array of numbers.",
+                        remedy=f"Expected shape {lead + batch + comps}.")
     if array.shape != lead + batch + comps:
         raise CellError(f"The cotangent of `{name}` has shape {array.shape}; expected {lead + batch + comps}.",
                         remedy=f"A cotangent has the shape of its output: see trace['{name}'].shape.")

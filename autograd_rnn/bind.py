@@ -56,6 +56,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
             system = stretch(system, i, ends)
     values = {n: v for n, v in values.items() if n in system.axes}  # an overridden end may have been all that read it
     ragged = _lengths(system, lengths, extents, batch, batched)
+    _refuse_missing_steps(system, extents, ragged)
     sizes = system.sizes({**{d: n for d, n in lone.items() if d not in system.model}, **known})
     dtype = _dtype(system, values, ends)
     if noise is not None:
@@ -103,18 +104,30 @@ def _known(system, params, inputs) -> dict:
     for name, value in values.items():
         array = numbers(value)
         if array is None or array.dtype.kind not in "biufc":
-            held = "is no array" if array is None else f"has dtype {array.dtype}, which holds no numbers"
+            held = f"is no array{_reason(value)}" if array is None else (
+                f"has dtype {array.dtype}, which holds no numbers")
             raise _about(system, name, f"`{name}` {held}.", "Give an array of numbers.")
         found[name] = array
     return found
 
 
 def numbers(value) -> np.ndarray | None:
-    """The value as an array; None for rows of different lengths and the like."""
+    """The value as an array; None for rows of different lengths, and what else is none or holds back its numbers."""
     try:
-        return np.asarray(value)
-    except (ValueError, TypeError, OverflowError):
+        return None if np.ma.is_masked(value) else np.asarray(value)
+    except Exception:  # what other libraries' arrays raise is theirs
         return None
+
+
+def _reason(value) -> str:
+    """Why a value is no array, in the words of the library that it comes from."""
+    if np.ma.is_masked(value):
+        return ": some of it is masked. For steps that are missing at the end there is `lengths`"
+    try:
+        np.asarray(value)
+    except Exception as e:
+        return "" if isinstance(value, (list, tuple)) else f": {e}"
+    return ""
 
 
 def whole(value) -> int | None:
@@ -188,8 +201,8 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
             if i not in system.indices:
                 raise CellError(f"`{i}` in `steps` is no index of this cell.",
                                 remedy="Its indices: " + ", ".join(system.indices) + ".")
-            if not whole(count):
-                raise CellError(f"steps={count!r} is no number of steps.", remedy="Give a whole number from 1.")
+            if whole(count) is None:
+                raise CellError(f"steps={count!r} is no number of steps.", remedy="Give a whole number from 0.")
             if extents.setdefault(i, int(count)) != int(count):
                 raise CellError(f"steps={count}, but `{source[i]}` has {extents[i]} positions along `{i}`.")
     for i in system.indices:
@@ -198,9 +211,8 @@ def _extents(system, values, lone, steps) -> dict[str, int]:
             if i not in system.model and i != system.indices[0]:
                 what += f" If `{i}` counts layers or the like, declare it: `{i}: axis`."
             raise CellError(f"Nothing says how long `{i}` is.", remedy=what)
-        if extents[i] < 1:
-            raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.",
-                            remedy="A sequence has at least one.")
+        if extents[i] < 1 and i in system.model:
+            raise CellError(f"`{source.get(i, i)}` has no positions along `{i}`.", remedy="An axis has at least one.")
     return extents
 
 
@@ -231,12 +243,22 @@ def _lengths(system, lengths, extents, batch, batched) -> dict[str, np.ndarray]:
         if array.dtype.kind not in "iu" or array.shape != (batch,):
             raise CellError(f"The lengths along `{i}` have shape {array.shape} and dtype {array.dtype}.",
                             remedy=f"Expected ({batch},) whole numbers, one for each example.")
-        if array.min() < 1 or array.max() > extents[i]:
+        if batch and (array.min() < 0 or array.max() > extents[i]):
             raise CellError(f"The lengths along `{i}` go from {array.min()} to {array.max()}.",
-                            remedy=f"Each lies between 1 and {extents[i]}.")
+                            remedy=f"Each lies between 0 and {extents[i]}.")
         if (array != extents[i]).any():
             found[i] = array.astype(np.int64)
     return found
+
+
+def _refuse_missing_steps(system, extents, ragged) -> None:
+    """Where a sequence has no positions, nothing can be read at its first or last."""
+    for n in system.reads:
+        name, at = n.params
+        for p in at:
+            if p.base != "i" and not p.outside and not (extents[p.index] and np.min(ragged.get(p.index, 1))):
+                raise _about(system, name, f"`{name}` is read at `{p}` of a sequence that has no position along "
+                             f"`{p.index}`.", "Leave out what is empty.")
 
 
 def _known_sizes(system, values) -> dict[str, int]:
@@ -375,12 +397,7 @@ def _offset(i: str, count, batch: int) -> int | np.ndarray:
 
 def _without(system: System, keys: frozenset) -> System:
     """The system whose overridden ends are no longer defined by their equations."""
-    if not keys:
-        return system
-    cache = system.__dict__.setdefault("_without", {})
-    if keys not in cache:
-        cache[keys] = system.without_end(keys)
-    return cache[keys]
+    return system.once("_without", keys, lambda: system.without_end(keys)) if keys else system
 
 
 def _end(system, name, at, value, given: Given, batched) -> np.ndarray:

@@ -7,9 +7,10 @@ An equation gives one variable, at a generic position or at an end, a value. Fro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from . import shapes, signature
 from .errors import CellError
@@ -18,6 +19,7 @@ from .parse import Declaration, Line
 
 BATCH = "batch"
 LANE = "lane"  # independent copies of everything: what the complex step perturbs
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class System:
         self.axes = {name: ax for name, ax in axes.items() if name in used}
         self.model = model
         self.declarations = declarations
+
+    def once(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
+        """What is made from a system once and lives as long as it; of what two threads make at once, the first stays.
+        """
+        made = self.__dict__.setdefault(what, {})
+        return made[key] if key in made else made.setdefault(key, make())
 
     # --- who is who ----------------------------------------------------------------------------------------------
 

@@ -8,13 +8,15 @@ Any dtype will do, complex and longdouble included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .arrays import Arrays, Given
-from .equations import BATCH, LANE, Equation, System
+from .equations import BATCH, LANE, Equation, System, tokens_reduce
 from .graph import CONST, EXTENT, INDEX, READ, Node, option, topological
 from .order import Loop, contraction, operands, schedule
 from .signature import tokens
@@ -120,9 +122,18 @@ class _Plan:
                         values[n] = np.empty((*value.shape[:axis], count, *value.shape[axis:]), value.dtype)
                         stacks[n] = np.moveaxis(values[n], axis, 0)
                     stacks[n][k - 1] = value
-            del at[loop.index]
+            at.pop(loop.index, None)
+            if not count:
+                values.update((n, self.nothing(n, fixed, run.given)) for n, _ in exports)
 
         return run_loop
+
+    def nothing(self, n: Node, fixed: tuple[str, ...], given: Given) -> np.ndarray:
+        """The array of a value along an index without positions."""
+        lead = [given.lanes if i == LANE else given.batch if i == BATCH else given.extents[i]
+                for i in self.axes(n, fixed)]
+        return np.empty((*lead, *(d if isinstance(d, int) else given.sizes[d] for d in self.system.inferred.nodes[n])),
+                        given.dtype)
 
     def private(self, loop: Loop, made: set[Node]) -> set[Node]:
         """Nodes of a loop that nothing outside it reads."""
@@ -135,17 +146,16 @@ class _Plan:
                     break
         return made - outside
 
-    @property
+    @cached_property
     def consumers(self) -> dict[Node, list]:
         """The operations and equations that read each node's value."""
-        if not hasattr(self, "_consumed"):
-            self._consumed: dict[Node, list] = {}
-            for n in topological((eq.value for eq in self.system.equations), operands):
-                for a in operands(n):
-                    self._consumed.setdefault(a, []).append(n)
-            for eq in self.system.equations:
-                self._consumed.setdefault(eq.value, []).append(eq)
-        return self._consumed
+        found: dict[Node, list] = {}
+        for n in topological((eq.value for eq in self.system.equations), operands):
+            for a in operands(n):
+                found.setdefault(a, []).append(n)
+        for eq in self.system.equations:
+            found.setdefault(eq.value, []).append(eq)
+        return found
 
     def line_up(self, a: Node, axes: tuple[str, ...], fixed, rank: int | None) -> tuple | None:
         """The subscript that gives an operand's array the axes of its consumer; None where it has them."""
@@ -212,7 +222,7 @@ class _Plan:
 
             return over_components
         axes = tuple(sorted({*self.axes(n, fixed), over}, key=self.canonical.__getitem__))
-        lined, axis = self.line_up(a, axes, fixed, None), axes.index(over)
+        lined, axis, drops = self.line_up(a, axes, fixed, None), axes.index(over), tokens_reduce(n)
         # over an index what lies past an example's end is left out; over the batch, the examples that have ended
         within = self.system.free(a) if over == BATCH else {over}
         data = tuple(i for i in self.system.indices if i in within and i not in self.system.model)
@@ -228,7 +238,9 @@ class _Plan:
             elif BATCH in axes and over != BATCH and x.shape[axes.index(BATCH)] != run.given.batch:
                 at_batch = axes.index(BATCH)
                 x = np.broadcast_to(x, (*x.shape[:at_batch], run.given.batch, *x.shape[at_batch + 1:]))
-            values[n] = value(x, axis)
+            if not extent and drops:  # of nothing: a sum is 0, a maximum -inf
+                x = np.full((*x.shape[:axis], 1, *x.shape[axis + 1:]), fill, x.dtype)
+            values[n] = value(x, axis) if x.shape[axis] else x
 
         return over_index
 
@@ -257,7 +269,7 @@ class _Plan:
                 comps = x.shape[len(axes):]
                 x = np.broadcast_to(x, lead + comps).transpose(
                     *kept, *summed, *range(len(axes) + 1, x.ndim), len(axes))
-                sides.append(x.reshape(*(lead[k] for k in kept), -1, comps[0]))
+                sides.append(x.reshape(*(lead[k] for k in kept), math.prod(lead[k] for k in summed), comps[0]))
             values[n] = np.matmul(np.swapaxes(sides[0], -1, -2), sides[1])
 
         return contract
@@ -410,7 +422,4 @@ def _flat(steps):
 
 def plan(system: System, lanes: bool = False) -> _Plan:
     """A system's plan is made once and lives as long as the system."""
-    plans = system.__dict__.setdefault("_plans", {})
-    if lanes not in plans:
-        plans[lanes] = _Plan(system, lanes)
-    return plans[lanes]
+    return system.once("_plans", lanes, lambda: _Plan(system, lanes))

@@ -6,10 +6,11 @@ a common subexpression exists once. Everything that reads a graph is a short loo
 
 from __future__ import annotations
 
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # in one step: if it is dead, remove it
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import ref
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +107,33 @@ class Node:
         return f"<{self.op.name} {' '.join(map(str, self.params))}/{len(self.args)}>"
 
 
-_nodes: WeakValueDictionary[tuple, Node] = WeakValueDictionary()
+class _Reference(ref):
+    """A weak reference to a node, and the key it is found under."""
+
+    __slots__ = ("key",)
+    key: tuple
+
+
+_nodes: dict[tuple, _Reference] = {}  # not a WeakValueDictionary: there, two threads may make one node twice
+
+
+def _forget(reference: _Reference) -> None:
+    _remove_dead_weakref(_nodes, reference.key)
 
 
 def node(op: Primitive, *args: Node | float, params: tuple = ()) -> Node:
     """The one node for this operation on these operands; plain numbers become constants."""
     operands = tuple(a if isinstance(a, Node) else const(a) for a in args)
     key = (op, operands, params, tuple(map(type, params)))
-    found = _nodes.get(key)
+    known = _nodes.get(key)
+    found = None if known is None else known()
     if found is None:
-        found = object.__new__(Node)
-        found.op, found.args, found.params = op, operands, params
-        found = _nodes.setdefault(key, found)
+        made = object.__new__(Node)
+        made.op, made.args, made.params = op, operands, params
+        own = _Reference(made, _forget)
+        own.key = key
+        while (found := _nodes.setdefault(key, own)()) is None:
+            _remove_dead_weakref(_nodes, key)  # of a node that is gone, and not yet forgotten
     return found
 
 

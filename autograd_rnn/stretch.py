@@ -21,13 +21,12 @@ WHOLE = "Run the whole sequence at once."
 
 def stretch(system: System, i: str, given: Collection[tuple[str, tuple[Position, ...]]]) -> System:
     """The system on a stretch along index i whose ends `given` are given; made once, it lives as long as that."""
-    cache = system.__dict__.setdefault("_stretches", {})
-    key = i, frozenset(given)
-    if key not in cache:
+    def make() -> System:
         within = counted(system, i)
         refuse(within, i, given)
-        cache[key] = within
-    return cache[key]
+        return within
+
+    return system.once("_stretches", (i, frozenset(given)), make)
 
 
 def refuse(system: System, i: str, given: Collection[tuple[str, tuple[Position, ...]]]) -> None:

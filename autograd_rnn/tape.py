@@ -121,6 +121,10 @@ class Tape:
     def __init__(self, bound: Bound):
         if bound.given.lengths:
             raise CellError("A tape takes examples of one length.", remedy="Unroll each example on its own.")
+        for i, count in bound.given.extents.items():
+            if not count:
+                raise CellError(f"A sequence without positions along `{i}` has nothing to unroll.",
+                                remedy="Unroll one with at least one step.")
         self.bound, self.system, self.given = bound, bound.system, bound.given
         self.unrolled = Unrolled(self.system, self.given.extents, self.given.ends)
         self._kernels: dict[Node, _Kernel] = {}

@@ -19,11 +19,8 @@ def untargeted(system: System, loss: str | None, missing: Iterable[str]) -> tupl
     output beside the loss or the shape of another name depends on stays, and with it everything that it leads to;
     so does one without which nothing is left.
     """
-    cache = system.__dict__.setdefault("_untargeted", {})
     key = loss, tuple(missing)
-    if key not in cache:
-        cache[key] = _untargeted(system, *key)
-    return cache[key]
+    return system.once("_untargeted", key, lambda: _untargeted(system, *key))
 
 
 def _untargeted(system, loss, missing) -> tuple[System, dict[str, str]]:

@@ -1,9 +1,16 @@
-"""Memory that is handed out and comes back when the last array made from it is gone."""
+"""The memory of runs: a run takes a space, has it alone, and gives it back when the last array made from it is gone.
+
+    shape -> a space that waits, or a new one -> a run -> arrays that are handed out -> the space waits again
+
+A space comes back only from a run that ended well: what an exception or Ctrl-C broke off may hold anything, so its
+space is dropped. Each access is one operation of a dict or a list, which no other thread and no signal handler
+sees half done. A lock would not do: a signal handler that takes a gradient would wait for the call it interrupted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,25 +22,32 @@ def room(spaces: dict[tuple, list[Space]], shape: tuple, make: Callable[[], Spac
          ) -> tuple[Space, list[Space]]:
     """A space for a run of a shape, one that waits or a new one, and the list that it goes back to."""
     waiting = spaces.pop(shape, [])
-    spaces[shape] = waiting
-    while len(spaces) > SHAPES:
-        spaces.pop(next(iter(spaces)))
+    keep(spaces, shape, waiting, SHAPES)
     try:
         return waiting.pop(), waiting
     except IndexError:  # none is free
         return make(), waiting
 
 
+def keep(found: dict, key: Any, value: Any, most: int) -> None:
+    """Put a value into a dict and drop the oldest beyond so many."""
+    found[key] = value
+    for old in list(found)[:-most]:
+        found.pop(old, None)
+
+
 class Lease:
     """Memory as an array sees it: NumPy keeps what offers this interface as the base of every view.
 
-    back: called when the last view is gone. The lease keeps alive what it belongs to, which nothing else may hold.
+    back: set when the run has ended well, and called when the last view is gone. The lease keeps alive what it belongs
+    to, which nothing else may hold.
     """
 
-    __slots__ = ("__array_interface__", "back", "memory")
+    back: Callable[[], None] | None = None
 
-    def __init__(self, memory: np.ndarray, back: Callable[[], None]):
-        self.memory, self.__array_interface__, self.back = memory, memory.__array_interface__, back
+    def __init__(self, memory: np.ndarray):
+        self.memory, self.__array_interface__ = memory, memory.__array_interface__
 
     def __del__(self):
-        self.back()
+        if self.back is not None:
+            self.back()

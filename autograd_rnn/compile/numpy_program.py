@@ -45,20 +45,19 @@ class NumpyProgram:
 
     def __call__(self, system: System, given: Given, keep: Iterable[str]) -> dict[str, np.ndarray]:
         """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""
-        own = self.system
-        key = tuple(sorted(given.sizes.items()))
-        if key not in self.sizes:
-            self.sizes[key] = carry_over(given.sizes, system.inferred, own.inferred)
-        full = replace(given, sizes=self.sizes[key])
+        full = self.own(system, given)
         space, waiting = self.room(full)
         found = space.run(space.values(full), full)
         found.update(space.lent([n for n in keep if n in space.arrays], waiting))
         rest = Arrays(system, given)  # what is only handed on
         return {n: found[n] if n in found else rest.store(n) for n in keep}
 
-    def idle(self) -> Space | None:
-        """The space of the last run, where nothing that was handed out of it is left."""
-        return next((s for waiting in reversed(self.spaces.values()) for s in waiting), None)
+    def own(self, system: System, given: Given) -> Given:
+        """What `system` is given, with the sizes as the program has them."""
+        key = tuple(sorted(given.sizes.items()))
+        if key not in self.sizes:
+            self.sizes[key] = carry_over(given.sizes, system.inferred, self.system.inferred)
+        return replace(given, sizes=self.sizes[key])
 
     def room(self, given: Given) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""

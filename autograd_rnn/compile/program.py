@@ -22,6 +22,7 @@ from ..equations import System
 from ..errors import CellError
 from ..evaluate import evaluate
 from ..trace import Trace
+from .lease import keep
 from .numpy_program import NumpyProgram
 from .replay import Replay, signature
 from .report import report
@@ -71,7 +72,7 @@ def memory_of(text: str | int | None) -> int | None:
 
 def compiled(system: System, given: Given, keep: Wanted | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by a NumPy program that is made once and lives as long as the system."""
-    if given.lengths or given.lanes or np.dtype(given.dtype).kind == "c":
+    if given.lengths or given.lanes or given.empty or np.dtype(given.dtype).kind == "c":
         return evaluate(system, given, keep)
     return program_of(system, keep)(system, given, list(system.axes) if keep is None else list(keep))
 
@@ -80,7 +81,7 @@ def as_machine_code(system: System, given: Given, keep: Wanted | None = None, th
                     memory: int | None = None) -> dict[str, np.ndarray]:
     """What `evaluate` gives, by machine code that is made once and lives as long as the system."""
     whole: Wanted = dict.fromkeys(system.axes, True) if keep is None else keep
-    if given.lanes or given.dtype not in (np.float32, np.float64) or any(
+    if given.lanes or given.empty or given.dtype not in (np.float32, np.float64) or any(
             isinstance(n, np.ndarray) for n in given.offsets.values()):
         return compiled(system, given, keep)
     made = machine_of(system, whole, given.dtype == np.float64, memory is not None)
@@ -94,29 +95,26 @@ def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[st
 
 
 def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
-    programs = system.__dict__.setdefault("_programs", {})
     kept = None if keep is None else frozenset(keep.items())
-    if kept not in programs:
-        programs[kept] = NumpyProgram(system, keep)
-    return programs[kept]
+    return system.once("_programs", kept, lambda: NumpyProgram(system, keep))
 
 
 def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
     from .llvm.guarded import guarded  # these need an extra
     from .llvm.machine import Machine
 
-    machines = system.__dict__.setdefault("_machines", {})
-    key = frozenset(keep.items()), double, apart
-    if key not in machines:
-        machines[key] = made = Machine(system, keep, double, apart=apart)
+    def make():
+        made = Machine(system, keep, double, apart=apart)
         shapes = IN_PARTS if apart else SHAPES
         made.fault = fault(system, keep, guarded(made), made.equations(system), made.dtype, shapes)
         if made.fault:
             first = next((eq.line.source for eq in system.equations if eq.line), "")
             warnings.warn(f"The machine code of the cell that begins with `{first}` differs from the reference: "
                           f"{made.fault}. The reference is used instead. Please report the cell's text.",
-                          RuntimeWarning, stacklevel=2)
-    return machines[key]
+                          RuntimeWarning, stacklevel=4)
+        return made
+
+    return system.once("_machines", (frozenset(keep.items()), double, apart), make)
 
 
 def gradient(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,
@@ -125,19 +123,19 @@ def gradient(system: System, default: str | None, outputs: tuple[str, ...], para
     """`differentiate`, by a replay of an earlier compiled run where there was one with arrays of these shapes."""
     replays, key = system.__dict__.setdefault("_replays", {}), None
     by_machine = isinstance(run, partial) and run.func is as_machine_code
-    if (by_machine or run is compiled) and cotangents and (loss, initial, lengths, steps, noise) == (None,) * 5:
+    plain = all(isinstance(group, Mapping) for group in (params, cotangents)) and all(
+        option is None for option in (loss, initial, lengths, steps, noise))
+    if (by_machine or run is compiled) and plain and cotangents:
         arrays = signature(params, inputs, cotangents)
         key = arrays and (arrays, *(run.keywords.values() if by_machine else ()))  # type: ignore[attr-defined]
-        if replays.get(key):
-            found = replays[key]({**params, **inputs}, cotangents)
-            if found is not None:
-                return found
+        again = replays.get(key)
+        found = again({**params, **inputs}, cotangents) if again else None
+        if found is not None:
+            return found
     value, gradients = differentiate(system, default, outputs, params, loss, cotangents, inputs, initial, lengths,
                                      steps, noise, run)[:2]
     if key and key not in replays:
-        while len(replays) >= REPLAYS:
-            replays.pop(next(iter(replays)))
-        replays[key] = replay_of(system, params, inputs, cotangents or {}, run)
+        keep(replays, key, replay_of(system, params, inputs, cotangents or {}, run), REPLAYS)
     return value, gradients
 
 
@@ -147,14 +145,15 @@ def replay_of(system: System, params: Mapping, inputs: Mapping, cotangents: Mapp
     if forward.system is not system:
         return None
     derived = adjoint_of(system, chosen, False)
-    keep = wanted(system, derived, chosen)
+    kept = wanted(system, derived, chosen)
     if run is compiled:
-        return Replay.of(program_of(derived.system, keep), forward, derived, chosen, {**params, **inputs}, cotangents)
+        return Replay.of(program_of(derived.system, kept), forward, derived, chosen, {**params, **inputs}, cotangents)
     from .llvm.replay import Replay as MachineReplay  # needs an extra
 
     options = run.keywords  # type: ignore[attr-defined]
-    made = machine_of(derived.system, keep, forward.given.dtype == np.float64, options["memory"] is not None)
-    return None if made.fault else MachineReplay.of(made, forward, derived, chosen, options)
+    made = machine_of(derived.system, kept, forward.given.dtype == np.float64, options["memory"] is not None)
+    return None if made.fault else MachineReplay.of(made, forward, derived, chosen, options, {**params, **inputs},
+                                                    cotangents)
 
 
 class Program:

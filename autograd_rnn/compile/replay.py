@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..adjoint import Derived
+from ..arrays import Given
 from ..backpropagate import finite
 from ..bind import Bound
+from ..shapes import carry_over
 from .numpy_program import NumpyProgram
 from .space import Space
 
 
 def signature(*groups: Mapping[str, Any]) -> tuple | None:
-    """Names, shapes and dtypes of arrays; None where there is anything else."""
+    """Names, shapes and dtypes of arrays; None where there is anything else than plain numbers side by side."""
     found: list = []
     for group in groups:
         for name, array in group.items():
-            if type(array) is not np.ndarray or not array.flags.c_contiguous:
+            if type(array) is not np.ndarray or array.dtype.kind != "f" or not (
+                    array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
                 return None
             found.append((name, array.shape, array.dtype))
         found.append(None)
@@ -46,11 +50,13 @@ class Replay:
     def of(cls, program: NumpyProgram, forward: Bound, derived: Derived, outputs: tuple[str, ...],
            *groups: Mapping[str, np.ndarray]) -> Replay | None:
         """After a run: its replay, where everything is given as it is read, and every gradient made by the program."""
-        space, given, system = program.idle(), forward.given, forward.system
+        given, system = forward.given, forward.system
         reached = derived.names.keys() >= {*system.having("parameter", "input"), *(n for n, _ in system.beginnings)}
-        if space is None or given.ends or given.lengths or given.offsets or not reached:
+        if given.ends or given.lengths or given.offsets or given.empty or not reached:
             return None
+        space, waiting = program.room(program.own(derived.system, carried_over(forward, derived)))
         made = cls(program, space, forward, derived, outputs)
+        waiting.append(space)
         arrays = made.arrays(groups)
         alike = all(a is not None and a.dtype == given.dtype and a.size == math.prod(made.shapes[n])
                     for n, a in arrays.items())
@@ -76,6 +82,13 @@ class Replay:
                 gradients[label] = gradients[label].copy()
         waiting.append(space)
         return (value, gradients) if np.isfinite(value) and finite(gradients.values()) else None
+
+
+def carried_over(forward: Bound, derived: Derived) -> Given:
+    """What the adjoint system is given, as far as shapes go."""
+    given = forward.given
+    sizes = carry_over(given.sizes, forward.system.inferred, derived.system.inferred)
+    return replace(given, values=dict.fromkeys([*given.values, *derived.seeds.values()], np.empty(0)), sizes=sizes)
 
 
 def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> dict[str, tuple[str, Any]]:

@@ -100,8 +100,10 @@ class Space:
                 Arrays(self.system, given).write_end(arrays[n], n, at, value, ())
 
     def lent(self, names: Iterable[str], waiting: list[Space]) -> dict[str, np.ndarray]:
-        """Arrays to hand out; when the last of them is gone, the space waits for the next run."""
-        memory = np.asarray(Lease(self.memory, lambda: waiting.append(self)))
+        """Arrays of a run that has ended, to hand out; when the last is gone, the space waits for the next run."""
+        lease = Lease(self.memory)
+        lease.back = lambda: waiting.append(self)
+        memory = np.asarray(lease)
         return {n: self.view(n, memory) for n in names}
 
 

@@ -69,6 +69,7 @@ def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimis
                         remedy="Go on with it, or begin the state anew: replace(point, state={}, optimiser=None).")
     step, program = point.step + 1, program_of(cell)
     try:
+        _refuse_untargeted(batch.targets)
         initial = None if batch.fresh else point.carried
         _refuse_nan("parameter", point.params)
         _refuse_nan("input", batch.inputs, lambda name: _inside(program.system, point.params, batch, initial, name))
@@ -171,6 +172,7 @@ def mean_loss(cell: Cell | Program, params: Mapping[str, np.ndarray], batches: B
     for batch, trace in runs(cell, params, batches):
         total += float(np.sum(trace[cell.loss], dtype=np.float64))
         targets += batch.targets
+    _refuse_untargeted(targets)
     return total / targets
 
 
@@ -208,6 +210,12 @@ def _refuse_unfit(**given) -> None:
         fits, wanted = WANTED[name]
         if not fits(value):
             raise CellError(f"`{name}` is {reprlib.repr(value)}.", remedy=f"Give {wanted}.")
+
+
+def _refuse_untargeted(targets: int) -> None:
+    if targets < 1:
+        raise CellError(f"There are {targets} targets, and a loss is divided by their number.",
+                        remedy="Leave out what is empty.")
 
 
 def _inside(system: System, params: Arrays, batch: Batch, initial: Mapping | None, name: str) -> np.ndarray | bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
 from ..columns import matrix
-from ..lease import room
+from ..lease import Lease, room
 from ..passes import (
     Pass,
     gate_values,
@@ -156,8 +156,10 @@ class Machine:
         """
         own = self.own(system, given)
         space, waiting = self.room(own.given, threads, memory)
-        found = self.run(space, space.lease(waiting), own, Arrays(system, given), keep)
-        self.last = space.told()
+        lease = Lease(space.memory)
+        found = self.run(space, np.asarray(lease), own, Arrays(system, given), keep)
+        self.last, space.held = space.told(), None
+        lease.back = partial(waiting.append, space)
         return found
 
     def own(self, system: System, given: Given) -> Arrays:
@@ -181,7 +183,7 @@ class Machine:
 
     def room(self, given: Given, threads: int | None, memory: int | None) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""
-        shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, bool(given.lengths),
+        shape = (tuple(sorted(given.sizes.items())), tuple(given.extents.items()), given.batch, tuple(given.lengths),
                  frozenset(given.ends), threads, memory)
         return room(self.spaces, shape, lambda: self.space(given, threads or cores(), memory))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from _thread import start_new_thread
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from queue import SimpleQueue
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -117,17 +118,81 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="autograd_rnn")
+class Job:
+    """Parts of a piece of work: each is done once, by the thread that claims it first."""
+
+    def __init__(self, work: Callable[[int], None], parts: int):
+        self.work, self.parts = work, range(parts)
+        self.owner: dict[int, object] = {}  # `setdefault` lets one claim a part; the job itself stands for its caller
+        self.ended: dict[int, BaseException | None] = {}  # parts that other threads have ended, and what went wrong
+        self.news: SimpleQueue[int] = SimpleQueue()
+
+    def help(self) -> None:
+        """In another thread: the parts that nobody has claimed."""
+        thread = object()
+        for k in self.parts:
+            if self.owner.setdefault(k, thread) is thread:
+                error: BaseException | None = None
+                try:
+                    self.work(k)
+                except BaseException as e:  # the caller raises it
+                    error = e
+                self.ended[k] = error
+                self.news.put(k)
+
+    def lead(self) -> None:
+        """In the caller's thread: the same."""
+        for k in self.parts:
+            if self.owner.setdefault(k, self) is self:
+                self.work(k)
+
+    def close(self) -> None:
+        """Nobody claims a part any more, and whatever was claimed has ended."""
+        try:
+            for k in self.parts:
+                self.owner.setdefault(k, self)
+            while any(self.owner[k] is not self and k not in self.ended for k in self.parts):
+                self.news.get()  # a part that has not ended will tell so
+        except BaseException:  # Ctrl-C once more
+            self.close()
+            raise
 
 
 def share(work: Callable[[int], None], parts: int) -> None:
-    """work(0), ..., work(parts - 1), side by side."""
+    """work(0), ..., work(parts - 1), side by side. Whether it returns or raises: no part is running any more.
+
+    The caller does itself what no other thread has claimed, so that nothing waits for a thread that is busy or gone.
+    """
     if parts == 1:
         work(0)
         return
-    others = [_pool().submit(work, k) for k in range(1, parts)]
-    work(0)
-    for other in others:
-        other.result()
+    job = Job(work, parts)
+    try:
+        jobs = _helpers(os.getpid())
+        for _ in range(parts - 1):
+            jobs.put(job)
+        job.lead()
+    finally:
+        job.close()
+    for error in job.ended.values():
+        if error is not None:
+            raise error
+
+
+@cache
+def _helpers(process: int) -> SimpleQueue[Job]:
+    """The jobs that this process's threads take: a forked child has none of its parent's threads.
+
+    Signal handlers and `__del__` may call at any moment, in the middle of a call of the same thread. SimpleQueue allows
+    that and so does starting a thread here; the locks of `threading` and of an executor would wait for themselves.
+    """
+    jobs: SimpleQueue[Job] = SimpleQueue()
+    with suppress(RuntimeError):  # no thread to be had: the caller does it all
+        for _ in range(max(1, cores() - 1)):
+            start_new_thread(_serve, (jobs,))
+    return jobs
+
+
+def _serve(jobs: SimpleQueue[Job]) -> None:
+    while True:
+        jobs.get().help()

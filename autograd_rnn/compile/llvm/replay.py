@@ -18,7 +18,7 @@ from ...adjoint import Derived
 from ...arrays import bordered_shape
 from ...backpropagate import finite, inner_product
 from ...bind import Bound
-from ..replay import parts_of
+from ..replay import carried_over, parts_of
 from .space import Space
 
 if TYPE_CHECKING:
@@ -51,32 +51,44 @@ class Replay:
         self.fresh = [(k, place.of, before) for k, place, _, before in space.bound if place.of in self.long]
 
     @classmethod
-    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...], options: Mapping[str, Any]
-           ) -> Replay | None:
+    def of(cls, machine: Machine, forward: Bound, derived: Derived, outputs: tuple[str, ...],
+           options: Mapping[str, Any], *groups: Mapping[str, np.ndarray]) -> Replay | None:
         """After a run: its replay, where everything is given as it is read, and made by machine code."""
-        space = next((s for waiting in reversed(machine.spaces.values()) for s in waiting), None)
         given = forward.given
-        if type(space) is not Space or given.ends or given.lengths or given.offsets or any(
+        if given.ends or given.lengths or given.offsets or given.empty or any(
                 kind == "reference" for kind, _ in machine.steps):
+            return None
+        space, waiting = machine.room(machine.own(derived.system, carried_over(forward, derived)).given, **options)
+        made = cls.made(machine, space, forward, derived, outputs, options, groups)
+        waiting.append(space)
+        return made
+
+    @classmethod
+    def made(cls, machine: Machine, space: Space, forward: Bound, derived: Derived, outputs: tuple[str, ...],
+             options: Mapping[str, Any], groups: tuple[Mapping[str, np.ndarray], ...]) -> Replay | None:
+        """The replay of runs in spaces like this one, or None."""
+        if type(space) is not Space:
             return None
         plain = all(place.kind == "store" and (place.of in space.direct or machine.keep.get(place.of))
                     for _, place, *_ in space.bound)
-        dtypes = {a.dtype for a in given.values.values()} == {space.dtype}
+        plain &= {a.dtype for group in groups for a in group.values()} == {space.dtype}
+        plain &= all(a.size == forward.given.values[n].size for n, a in groups[0].items())
         names = {*space.arrays, *space.parts, *space.results, *(n for n, whole in machine.keep.items() if whole)}
         adjoints = [derived.names.get(n) for n in (*forward.system.having("parameter", "input"), *(
             n for n, _ in forward.system.beginnings))]
         own = {derived.names[n] for n in forward.system.per_example if n in derived.names}
         valued = all(inner_product(n) in space.results for n in outputs)
-        if not (plain and dtypes and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
+        if not (plain and valued and names.issuperset(adjoints) and own <= derived.system.per_example):
             return None
         return cls(machine, space, forward, derived, outputs, options)
 
     def __call__(self, *groups: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]] | None:
         """(value, gradients) from parameters and inputs, and cotangents; None where one is not finite."""
-        space, waiting = self.machine.room(self.given, self.options["threads"], self.options["memory"])
+        space, waiting = self.machine.room(self.given, **self.options)
         views, context = space.views, space.context
         space.clear()
         fresh = {n: np.zeros(shape, space.dtype) for n, shape in self.long.items()}
+        space.held = groups, fresh
         for k, group, name, before in self.bound:
             context[k] = address(groups[group][name]) - before
         for k, name, before in self.fresh:
@@ -88,5 +100,6 @@ class Replay:
         gradients = {label: fresh[n][part] if n in fresh else views[n][part].copy()
                      for label, (n, part) in self.wanted.items()}
         right = isfinite(value) and finite([space.summed, *(gradients[label] for label in self.apart)])
+        space.held = None
         waiting.append(space)
         return (value, gradients) if right else None

@@ -13,7 +13,6 @@ from ... import primitives as P
 from ...arrays import Arrays, bordered_shape
 from ...equations import BATCH
 from ...graph import Node
-from ..lease import Lease
 from ..passes import split_rows
 from .layout import ALIGN, Layout
 from .native import share
@@ -60,6 +59,7 @@ class Space(Layout):
         self.start = -self.memory.ctypes.data % ALIGN
         self.base = self.memory.ctypes.data + self.start
         self.threads, self.hand = threads, np.empty(threads * self.scratch + ALIGN, np.uint8)
+        self.held: object = None  # what the addresses of a run under way lead to, while any thread may follow them
         self.lengths: dict[str, np.ndarray] = {}
         self.context = np.zeros(len(self.words) + 1, np.int64)
         self.addresses = self.hand.ctypes.data + -self.hand.ctypes.data % ALIGN, self.context.ctypes.data
@@ -138,10 +138,6 @@ class Space(Layout):
         values = self.values_in(self.memory)
         return {**found, **{n: values[node][part] for n, (node, part) in self.results.items()}}
 
-    def lease(self, waiting: list[Space]) -> np.ndarray:
-        """The memory for one run; when the last array made from it is gone, the space waits for the next."""
-        return np.asarray(Lease(self.memory, lambda: waiting.append(self)))
-
     def clear(self) -> None:
         """Zero what is read just outside: of every run only what rests, and all where the last was given ends."""
         for edge in self.borders if self.ended else self.overwritten:
@@ -163,7 +159,8 @@ class Space(Layout):
         self.variables(run, lease)
         for i, k in self.offsets:
             self.context[k] = given.offsets.get(i, 0)
-        return Running(run, self.values(run, lease), self.bound, [])
+        self.held = running = Running(run, self.values(run, lease), self.bound, [])
+        return running
 
     def run(self, run: Arrays, lease: np.ndarray) -> None:
         running = self.begin(run, lease)
@@ -260,7 +257,7 @@ class Space(Layout):
         if array is None:
             return False
         of_class = place.kind == "store" and self.system.roles.get(of) == "class"
-        array = np.ascontiguousarray(array, np.int64 if of_class else self.dtype)
+        array = np.require(array, np.int64 if of_class else self.dtype, ["C", "A"])
         running.held.append(array)
         self.context[k] = array.ctypes.data - before
         if place.kind == "node":  # an axis of one position stands for all, where there are others

@@ -147,7 +147,7 @@ class Stretches(Space):
     def finish(self, last: dict[str, np.ndarray], start: int, count: int, run: Arrays) -> None:
         """The carried values of the examples that end in this stretch."""
         steps = self.last_steps(run)
-        done = np.flatnonzero((start < steps) & (steps <= start + count))
+        done = np.flatnonzero(((start < steps) | (start == 0)) & (steps <= start + count))
         for n in self.system.carried:
             if n in self.arrays:
                 batch = len(self.system.axes[n])
