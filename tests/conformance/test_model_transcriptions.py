@@ -62,14 +62,14 @@ def sutskever(p, data, ends, show):
     depth, below = len(p["W_ie"]), [p["E_x"] @ row for row in data["x"]]
     first, cells = [], []
     for number in range(depth):
-        own, h, c, found = layer(p, number), ends["h[S+1]"][number], ends["c_e[S+1]"][number], []
+        own, h, c, found = layer(p, number), ends["h[S+1,l]"][number], ends["c_e[S+1,l]"][number], []
         for row in reversed(below):
             h, c = lstm(own, "e", row, h, c)
             found.append(h)
         below = found[::-1]
         first.append(h)
         cells.append(c)
-    d, c = shown(ends, "d[0]", stack(first)), shown(ends, "c_d[0]", stack(cells))
+    d, c = shown(ends, "d[0,l]", stack(first)), shown(ends, "c_d[0,l]", stack(cells))
     d, c, loss = list(d), list(c), 0.0
     for step, target in enumerate(data["k"]):
         up = embedded(p, data["k"], step)
@@ -178,7 +178,7 @@ def grid(tied=False, priority=False, printed=False, depth=3):
             m = sigmoid(f) * m + sigmoid(i) * tanh(g)
             return tanh(sigmoid(o) * m) if printed else sigmoid(o) * tanh(m), m
 
-        before, cells, loss = list(ends["ht[0]"]), list(ends["mt[0]"]), 0.0
+        before, cells, loss = list(ends["ht[0,l]"]), list(ends["mt[0,l]"]), 0.0
         for row in data["x"]:
             up, memory = p["W_h"] @ row, p["W_m"] @ row
             for number in range(depth):
@@ -224,7 +224,7 @@ def draw(p, data, ends, show):
 
 
 def draw_attention(p, data, ends, show):
-    x, canvas = data["x"], ends["C[0]"]
+    x, canvas = data["x"], ends["C[0,b,a]"]
     (B, A), (J, I) = x.shape, p["b_w"].shape
     across, down = torch.arange(1, A + 1, dtype=torch.float64), torch.arange(1, B + 1, dtype=torch.float64)
 
