@@ -22,6 +22,7 @@ from .graph import (
     read,
     topological,
 )
+from .naming import name_parts, repeated
 from .parse import Definition, Parsed, parse
 from .reader import Reader
 
@@ -229,7 +230,7 @@ class Elaboration:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))
                 raise line.error(f"`{name}` is an argument of `run`, `gradient` or `init` and cannot be given by name.",
                                  line.source.find(name), f"Rename it, for instance to `{name}_`.")
-        return system
+        return name_parts(system, repeated(system.equations))
 
     def check_class(self, eq, k, op, system):
         if k.op is not READ or k.params[0] in system.defined:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from ..adjoint import Derived, holders
+from ..adjoint import Derived
 from ..equations import Equation, System
 from ..errors import CellError
 from ..gradient import Step
 from ..graph import READ, Node, topological
+from ..naming import holders
 from ..printing.names import ADJOINTS
 from ..printing.symbolic import sympy_equations
 from . import document, render

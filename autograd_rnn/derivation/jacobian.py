@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .. import primitives as P
-from ..adjoint import Derived, active_nodes, differentiable, holders, replaced
+from ..adjoint import Derived, active_nodes, differentiable
 from ..equations import Equation, System
 from ..evaluate import plan
 from ..gradient import PULLBACK, Step, Typing, vjp
 from ..graph import CONST, READ, Node, Position, Primitive, const, node, read, topological
+from ..naming import holders, replaced
 from ..order import Loop
 from .rewrites import arriving, gate_values, without
 
