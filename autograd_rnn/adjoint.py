@@ -44,14 +44,22 @@ def differentiable(system: System) -> frozenset[str]:
 
 def depending(system: System, names: Iterable[str]) -> frozenset[str]:
     """These names and all that are computed from them through something differentiable."""
-    found, changed = set(names), True
-    while changed:
-        changed = False
-        for eq in system.equations:
-            if eq.name not in found and eq.value in active_nodes([eq.value], found):
-                found.add(eq.name)
-                changed = True
-    return frozenset(found)
+    readers: dict[Node | str, list[Node | str]] = {}
+    for n in system.nodes:
+        if n.op is READ:
+            readers.setdefault(n.params[0], []).append(n)
+        for k, a in enumerate(n.args):
+            if n.op.vjp is not None and k not in n.op.shape_only:
+                readers.setdefault(a, []).append(n)
+    for eq in system.equations:
+        readers.setdefault(eq.value, []).append(eq.name)
+    reached: list[Node | str] = list(names)
+    found = set(reached)
+    while reached:
+        new = [r for r in readers.get(reached.pop(), ()) if r not in found]
+        found.update(new)
+        reached += new
+    return frozenset(n for n in found if isinstance(n, str))
 
 
 def active_nodes(roots: Iterable[Node], names) -> set[Node]:

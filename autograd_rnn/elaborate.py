@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, count
 
 from .call import inline
@@ -23,7 +24,7 @@ from .graph import (
     topological,
 )
 from .naming import name_parts, repeated
-from .parse import Definition, Parsed, parse
+from .parse import Definition, Line, Parsed, parse
 from .reader import Reader
 
 RESERVED = {BATCH, LANE}
@@ -58,19 +59,18 @@ class Elaboration:
 
     # --- names ---------------------------------------------------------------------------------------------------
 
-    def expressions(self):
-        for d in self.parsed.definitions:
-            for target in d.targets:
-                yield d.line, target
-            yield d.line, d.expression
-        for f in self.parsed.functions.values():
-            yield f.line, f.expression
+    @cached_property
+    def expressions(self) -> list[tuple[Line, list[ast.AST], frozenset[str]]]:
+        """The line, the nodes and the local names of every side of `=`."""
+        sides = [(d.line, e, frozenset()) for d in self.parsed.definitions for e in (*d.targets, d.expression)]
+        sides += [(f.line, f.expression, frozenset(f.parameters)) for f in self.parsed.functions.values()]
+        return [(line, [*ast.walk(expression)], local) for line, expression, local in sides]
 
     def find_indices(self) -> frozenset[str]:
         """Every name that stands in brackets; a capital there is the extent of its lower-case index."""
         found = set(self.model)
-        for line, expression in self.expressions():
-            for n in ast.walk(expression):
+        for line, nodes, _ in self.expressions:
+            for n in nodes:
                 if isinstance(n, ast.Subscript):
                     for name in ast.walk(n.slice):
                         if isinstance(name, ast.Name):
@@ -82,20 +82,20 @@ class Elaboration:
     def find_axes(self):
         """The index that each place in a name's brackets runs over, from all its occurrences."""
         places: dict[str, list] = {}
-        for line, expression in self.expressions():
-            inside = {id(s.value) for s in ast.walk(expression) if isinstance(s, ast.Subscript)}
-            called = {id(c.func) for c in ast.walk(expression) if isinstance(c, ast.Call)}
-            local = set()
-            for f in self.parsed.functions.values():
-                if f.expression is expression:
-                    local = set(f.parameters)
-            bracketed = {id(m) for s in ast.walk(expression) if isinstance(s, ast.Subscript) for m in ast.walk(s.slice)}
-            for n in ast.walk(expression):
+        for line, nodes, local in self.expressions:
+            aside: set[int] = set()  # names that are called, or stand with brackets or in them
+            for n in nodes:
+                if isinstance(n, ast.Subscript):
+                    aside.add(id(n.value))
+                    aside.update(map(id, ast.walk(n.slice)))
+                elif isinstance(n, ast.Call):
+                    aside.add(id(n.func))
+            for n in nodes:
                 if isinstance(n, ast.Subscript):
                     raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
                     places.setdefault(n.value.id, []).append((line, n, [self.axis_of(line, r) for r in raw]))
-                elif (isinstance(n, ast.Name) and id(n) not in inside | called | bracketed
-                      and n.id not in local | self.indices and n.id not in self.extents):
+                elif isinstance(n, ast.Name) and id(n) not in aside and not (
+                        n.id in local or n.id in self.indices or n.id in self.extents):
                     places.setdefault(n.id, []).append((line, n, []))
         for name, seen in places.items():
             line, n, _ = seen[0]

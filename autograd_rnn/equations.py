@@ -189,15 +189,28 @@ class System:
         """Names with a value for each example: inputs, what has a data index, and what is computed from such."""
         found = {name for name in self.axes if self.roles[name] in ("input", "class", "noise")
                  or any(i not in self.model for i in self.axes[name])}
-        changed = True
-        while changed:
-            changed = False
-            free: dict[Node, frozenset[str]] = {}
-            for eq in self.equations:
-                if eq.name not in found and BATCH in free_indices(eq.value, found, self.model, free):
-                    found.add(eq.name)
-                    changed = True
-        return frozenset(found)
+        if not self.defined - found:
+            return frozenset(found)
+        readers: dict[Node | str, list[Node | str]] = {}  # what varies with the batch if its operand or variable does
+        reached: list[Node | str] = list(found)
+        for n in self.nodes:
+            along = option(n) if n.op in (INDEX, EXTENT) or n.op.fill is not None else None
+            sums_batch = along == BATCH and not (n.args and not tokens_reduce(n))
+            if n.op is READ:
+                readers.setdefault(n.params[0], []).append(n)
+            elif along is not None and along not in self.model and not sums_batch:
+                reached.append(n)
+            for k, a in enumerate(n.args):
+                if k not in n.op.shape_only and not sums_batch:
+                    readers.setdefault(a, []).append(n)
+        for eq in self.equations:
+            readers.setdefault(eq.value, []).append(eq.name)
+        done: set[Node | str] = set(reached)
+        while reached:
+            new = [r for r in readers.get(reached.pop(), ()) if r not in done]
+            done.update(new)
+            reached += new
+        return frozenset(name for name in self.axes if name in done)
 
     @cached_property
     def _free(self) -> dict[Node, frozenset[str]]:

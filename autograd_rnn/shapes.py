@@ -7,7 +7,10 @@ A shape is a tuple of dimensions: () a number, (n) a vector, (m n) a matrix. Lit
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import chain
 from typing import Any
 
 from .errors import CellError
@@ -31,12 +34,12 @@ class Dim:
 
 
 class Shape:
-    """A tuple of dimensions, or not known yet."""
+    """A tuple of dimensions, or not known yet; `waiting` are the places of the nodes that want to know."""
 
-    __slots__ = ("dims", "parent", "where")
+    __slots__ = ("dims", "parent", "waiting", "where")
 
     def __init__(self, where, dims=None):
-        self.parent, self.dims, self.where = None, dims, where
+        self.parent, self.dims, self.where, self.waiting = None, dims, where, []
 
     def root(self):
         s = self
@@ -82,6 +85,7 @@ class _Inference:
         self.declaring: set[str] = set()
         self.classes: dict[str, Dim] = {}
         self.site = None  # the equation under way: errors and new dimensions name it
+        self.told: list[int] = []  # the places of nodes that have learnt something
 
     # --- unification ---------------------------------------------------------------------------------------------
 
@@ -126,6 +130,13 @@ class _Inference:
                           other=b.where)
             for x, y in zip(a.dims, b.dims):
                 self.same_dim(x, y, what)
+        waiting = sorted((a.waiting, b.waiting), key=len)
+        if (a.dims is None) != (b.dims is None):  # those who wait for the one that was open may go on
+            self.told += a.waiting if a.dims is None else b.waiting
+            a.waiting = []
+        else:
+            a.waiting = waiting[1]
+            a.waiting += waiting[0]
         if a.dims is None:
             a.dims, a.where = b.dims, b.where
         b.parent = a
@@ -262,13 +273,11 @@ class _Inference:
 
     def run(self) -> Inferred:
         system = self.system
-        sites: dict[Node, object] = {}
-        order: list[Node] = []
+        sites: dict[Node, object] = {}  # each node and the first equation that it stands in, operands first
         for eq in system.equations:
-            for n in topological([eq.value]):
-                if n not in sites:
-                    sites[n] = eq
-                    order.append(n)
+            new = topological([eq.value], lambda n: [a for a in n.args if a not in sites])
+            sites.update((n, eq) for n in new if n not in sites)
+        order = list(sites)
         for n in order:
             if n.op in (CONST, INDEX, EXTENT):
                 self.nodes[n] = None
@@ -288,10 +297,17 @@ class _Inference:
                 literals.append(eq)
             else:
                 self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
-        pending = [n for n in order if n.args]
+        for place, n in enumerate(order):
+            for m in (n, *n.args) if n.args else ():
+                shape = self.nodes[m]
+                if shape is not None and shape.known is None:
+                    shape.root().waiting.append(place)
+        self.told = [place for place, n in enumerate(order) if n.args]
+        defaults = _Defaults(self, order, sites, literals)
+        settled: set[Node] = set()
         while True:
-            pending = self.propagate(pending, sites)
-            if not self.default(order, sites, literals):
+            defaults.hear(self.propagate(order, sites, settled))
+            if not defaults.give():
                 break
         for d, stop, site in self.least:
             self.site = site
@@ -300,21 +316,34 @@ class _Inference:
                           "Slice less, or declare a larger size.")
         return self.result(order)
 
-    def propagate(self, pending, sites):
+    def propagate(self, order, sites, settled) -> set[int]:
+        """Settle the nodes that have learnt something, in order, until nobody learns more; all that have."""
+        heard: set[int] = set()
+        later: set[int] = set()
+        ahead: list[int] = []
+        queued: set[int] = set()
+        at = -1
         while True:
-            left = []
-            before = self.open_count(pending)
-            for n in pending:
+            for place in self.told:
+                if place > at and place not in queued:
+                    heappush(ahead, place)
+                    queued.add(place)
+                elif place <= at:
+                    later.add(place)
+            heard.update(self.told)
+            self.told = []
+            if not ahead:
+                if not later:
+                    return heard
+                self.told, later, at = sorted(later), set(), -1
+                continue
+            at = heappop(ahead)
+            queued.discard(at)
+            n = order[at]
+            if n not in settled:
                 self.site = sites[n]
-                if not self.settle(n):
-                    left.append(n)
-            if self.open_count(left) == before and len(left) == len(pending):
-                return left
-            pending = left
-
-    def open_count(self, nodes):
-        shapes = (self.nodes[m] for n in nodes for m in (n, *n.args))
-        return sum(s is not None and s.known is None for s in shapes)
+                if self.settle(n):
+                    settled.add(n)
 
     def declare(self, d):
         """The declared shape; a name in it stands for that name's own dimensions."""
@@ -347,43 +376,6 @@ class _Inference:
                       "A value is a number, a vector or a matrix; further axes are indices, like `W[l]`.")
         self.fix(self.variables[d.name], dims, f" in the declaration of `{d.name}`")
 
-    def default(self, order, sites, literals) -> bool:
-        """Give one open name its usual shape; False when nothing is open."""
-        undefined = [n for n in order if n.op is READ and n.params[0] not in self.system.defined
-                     and self.nodes[n].known is None]
-        for n in order:
-            if n.op.name == "matmul" and n.args[1] in undefined:
-                self.site = sites[n]
-                self.fix(self.nodes[n.args[1]], (Dim(self.site),))
-                return True
-        for n in order:
-            if n.op.name in ("mul", "div"):
-                for a, b in (n.args, n.args[::-1]):
-                    if a in undefined and self.nodes[b] is not None and self.nodes[b].rank:
-                        self.site = sites[n]
-                        self.same(self.nodes[a], self.nodes[b])
-                        return True
-        for eq in literals:
-            if self.variables[eq.name].known is None:
-                self.site = eq
-                self.fix(self.variables[eq.name], ())
-                return True
-        for n in undefined + [n for n in order if n.op is READ]:
-            if self.nodes[n].known is None:
-                self.site = sites[n]
-                self.fix(self.nodes[n], (Dim(self.site),))
-                return True
-        for n in order:
-            if self.nodes[n] is not None and self.nodes[n].known is None:
-                self.site = sites[n]
-                self.fix(self.nodes[n], (Dim(self.site),))
-                return True
-        for s in self.variables.values():
-            if s.known is None:
-                self.fix(s, (Dim(None),))
-                return True
-        return False
-
     def result(self, order) -> Inferred:
         named = sorted(self.variables, key=self.system.rank_of_name)
         for name in named:
@@ -403,16 +395,56 @@ class _Inference:
             return d.size if d.size is not None else d.names[0]
 
         variables = {name: tuple(key(d) for d in self.variables[name].known) for name in self.system.axes}
-        aliases: dict[str, tuple[str, ...]] = {}
-        for name in named:
-            for d in self.variables[name].known:
-                if d.root().names:
-                    aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
-        for d in self.classes.values():
-            aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
+        roots = [d.root() for name in named for d in self.variables[name].known if d.root().names]
+        roots += [d.root() for d in self.classes.values()]
+        names = {d: tuple(dict.fromkeys(d.names)) for d in dict.fromkeys(roots)}
+        aliases = {str(key(d)): names[d] for d in roots}
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
         return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least))
+
+
+class _Defaults:
+    """The usual shapes of names that are still open, one at a time: what is settled never opens again."""
+
+    def __init__(self, inference: _Inference, order, sites, literals):
+        self.of, self.order, self.sites = inference, order, sites
+        reads = [n for n in order if n.op is READ]
+        undefined = [n for n in reads if n.params[0] not in inference.system.defined]
+        self.undefined = set(undefined)
+        self.vectors = iter([(sites[n], inference.nodes[n.args[1]]) for n in order
+                             if n.op.name == "matmul" and n.args[1] in self.undefined])
+        self.factors: list[int] = []  # places of products that may tell an operand the shape of the other
+        nodes = (n for n in (*undefined, *reads, *order) if inference.nodes[n] is not None)
+        self.rest = chain(((eq, inference.variables[eq.name], ()) for eq in literals),
+                          ((sites[n], inference.nodes[n], None) for n in nodes),
+                          ((None, shape, None) for shape in inference.variables.values()))
+
+    def hear(self, places: Iterable[int]) -> None:
+        for place in places:
+            if self.order[place].op.name in ("mul", "div"):
+                heappush(self.factors, place)
+
+    def give(self) -> bool:
+        """Right of `@` a vector, else the shape of the factor's company, else a number for a literal, else a vector;
+        False when nothing is open."""
+        of = self.of
+        for of.site, shape in self.vectors:
+            if shape.known is None:
+                of.fix(shape, (Dim(of.site),))
+                return True
+        while self.factors:
+            n = self.order[heappop(self.factors)]
+            for a, b in (n.args, n.args[::-1]):
+                if a in self.undefined and of.nodes[a].known is None and of.nodes[b] is not None and of.nodes[b].rank:
+                    of.site = self.sites[n]
+                    of.same(of.nodes[a], of.nodes[b])
+                    return True
+        for of.site, shape, dims in self.rest:
+            if shape.known is None:
+                of.fix(shape, (Dim(of.site),) if dims is None else dims)
+                return True
+        return False
 
 
 def infer(system) -> Inferred:
