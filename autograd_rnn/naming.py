@@ -137,17 +137,24 @@ def repeated(equations: Iterable[Equation]) -> list[Node]:
     equations = tuple(equations)
     order = topological(eq.value for eq in equations)
     uses = Counter(a for n in order for a in n.args) + Counter(eq.value for eq in equations)
-    full: dict[Node, int] = {}  # characters of an expression written out
-    named: dict[Node, int] = {}  # and with names for what is repeated
+    full = written(eq.value for eq in equations)
+    named: dict[Node, int] = {}  # characters with names for what is repeated
     short: dict[Node, int] = {}  # and of what stands for it elsewhere
     for n in order:
         own = _own(n)
-        full[n] = min(own + sum(full[a] for a in n.args), MANY)
         named[n] = own + sum(short[a] for a in n.args)
         short[n] = NAME if n.args and uses[n] > 1 and named[n] > SHORTEST else named[n]
     long = {eq.value for eq in equations if full[eq.value] > max(
         LONGEST, 2 * named[eq.value], 2 * len(eq.line.source) if eq.line else 0)}
     return [n for n in topological(long) if short[n] < named[n]]
+
+
+def written(roots: Iterable[Node]) -> dict[Node, int]:
+    """About how many characters each expression below the roots takes where it is written out."""
+    full: dict[Node, int] = {}
+    for n in topological(roots):
+        full[n] = min(_own(n) + sum(full[a] for a in n.args), MANY)
+    return full
 
 
 def _own(n: Node) -> int:
