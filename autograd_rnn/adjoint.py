@@ -129,6 +129,7 @@ def _written_short(system: System, derive: Callable[[System], tuple[Derived, Map
     """
     while True:
         derived, sources = derive(system)
+        derived.system.bounded("The derivative of this cell")
         own = set(system.nodes)
         found = (n if n in own else sources.get(n) for n in repeated(derived.system.equations))
         named = name_parts(system, [n for n in found if n is not None])

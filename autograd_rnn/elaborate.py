@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, free_indices, joined, renamed
+from .equations import BATCH, LANE, MOST_EQUATIONS, Equation, System, free_indices, joined, renamed
 from .graph import (
     READ,
     Node,
@@ -208,6 +208,9 @@ class Elaboration:
             raise eq.line.error(f"`{eq.name}` is declared as {declared.kind} and also defined.", 0,
                                 "Remove the declaration or the definition.")
         self.equations.append(eq)
+        if len(self.equations) > MOST_EQUATIONS:
+            raise eq.line.error(f"The text, with its calls written out, has more than {MOST_EQUATIONS} equations.", 0,
+                                "Write repeated equations once, over an index: `l: axis`.")
 
     def finish(self) -> System:
         equations = delays(self.equations, self.axes)
@@ -216,6 +219,7 @@ class Elaboration:
                 raise d.line.error(f"`{d.name}` is declared but never used.", 0, "Remove the line, or use the name.")
             self.axes.setdefault(d.name, ())
         system = System(equations, self.axes, self.model, self.declarations)
+        system.bounded("The text, with its calls and far reads written out,")
         for eq in system.equations:
             for n in topological([eq.value]):
                 if n.op.name in ("onehot", "cross_entropy", "softmax_error"):
@@ -265,6 +269,9 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
                             copies[copied] = next(c for c in free if c not in axes)
                             axes[copies[copied]] = axes[name]
                             made.append(Equation(copies[copied], base, copied, eq.line))
+                            if len(made) > MOST_EQUATIONS:
+                                raise eq.line.error(f"Far reads need more than {MOST_EQUATIONS} copies.", 0,
+                                                    "Read fewer steps back, or give what lies far back as an input.")
                         source = copies[copied]
                     return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
             return read(name, at)

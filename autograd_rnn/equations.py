@@ -16,6 +16,8 @@ from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, rew
 from .parse import Declaration, Line
 
 BATCH = "batch"
+MOST_EQUATIONS = 2_000  # of a system, calls and far reads written out
+MOST_OPERATIONS = 10_000
 LANE = "lane"  # independent copies of everything: what the complex step perturbs
 
 
@@ -56,6 +58,15 @@ class System:
         self.axes = {name: ax for name, ax in axes.items() if name in used}
         self.model = model
         self.declarations = declarations
+
+    def bounded(self, what: str) -> System:
+        """The system, if it is small enough to be made, printed and differentiated in a moment; `what` it is."""
+        for many, most, words in ((len(self.equations), MOST_EQUATIONS, "equations"),
+                                  (len(self.nodes), MOST_OPERATIONS, "operations")):
+            if many > most:
+                raise CellError(f"{what} has {many} {words}; a system has at most {most}.", remedy=(
+                    "Write repeated equations once, over an index: `l: axis`; give what lies far back as an input."))
+        return self
 
     # --- who is who ----------------------------------------------------------------------------------------------
 
