@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import written
 from .cell import Cell
 from .comparison import compare as compared
 from .derivation.document import LEVELS
@@ -94,7 +95,7 @@ def derive(args) -> int:
     if args.output is None:
         print(printed, end="")
     else:
-        Path(args.output).write_text(printed, encoding="utf-8")
+        written(args.output, printed.encode())
     return 0
 
 

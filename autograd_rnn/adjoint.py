@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import primitives as P
-from .elaborate import delay_copies
 from .equations import BATCH, Equation, System, joined
 from .errors import CellError
 from .gradient import Step, Typing, jvp, pullback, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
-from .naming import Names, holders, images, name_parts, repeated, tag, with_names
+from .naming import Names, holders, images, name_parts, prefixed, repeated, tag, with_names
 from .parse import Declaration, Line
 
 
@@ -84,7 +83,7 @@ def loss_of(system: System) -> str | None:
 def outputs_of(system: System) -> tuple[str, ...]:
     """What a cell without a loss gives away: variables that nothing reads at their own step."""
     inner = {n.params[0] for n in system.reads if all(p.base == "i" and not p.offset for p in n.params[1])}
-    inner |= set(delay_copies(system))
+    inner |= set(system.copies)
     return tuple(dict.fromkeys(eq.name for eq in system.equations if not eq.end and eq.name not in inner))
 
 
@@ -97,7 +96,7 @@ def name_preactivations(system: System) -> System:
                 affine = a.op is P.matmul or (a.op is P.add and any(x.op is P.matmul for x in a.args))
                 if affine and system.free(a) <= {*eq.free, BATCH}:
                     homes.setdefault(a, eq)
-    return with_names(system, homes, lambda name: f"a_{name}")
+    return with_names(system, homes, lambda name: joined("a", name))
 
 
 def _activation(n: Node) -> bool:
@@ -147,12 +146,10 @@ class _Adjoint:
         active = differentiable(system)
         self.active = active_nodes((eq.value for eq in system.equations), active)
         prefix = self.names.prefix(system.axes)
-        self.adjoints = {name: prefix + name for name in system.axes if name in active}
-        self.names.taken |= set(self.adjoints.values())
+        self.adjoints = {name: self.names.fresh(prefixed(prefix, name)) for name in system.axes if name in active}
         for name, adj in self.adjoints.items():
             self.typing.declare(adj, self.typing.ranks[name], name in system.per_example)
-        self.seeds = {} if unit else {name: self.names.fresh(
-            f"Delta_{name}" if prefix == "d" else f"Delta{prefix[1:-1]}_{name}") for name in outputs}
+        self.seeds = {} if unit else {name: self.names.fresh(joined("Delta" + prefix[1:-1], name)) for name in outputs}
         self.record = [Step("name", read(eq.name, eq.at), old.value, eq.value) for old in given.equations
                        for eq in system.definitions[old.name] if eq.at == old.at and eq.value is not old.value]
         self.axes = dict(system.axes)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .adjoint import Derived, adjoint
 from .arrays import bordered_shape, inside
-from .bind import Bound, bind
+from .bind import Bound, bind, by_name
 from .equations import System
 from .errors import CellError
 from .evaluate import evaluate
@@ -83,9 +83,11 @@ def backpropagate(forward: Bound, outputs: tuple[str, ...], cotangents: Mapping 
             lengths = given.lengths.get(end.index)
             where = given.extents[end.index] + 1 if lengths is None else lengths + 1
         store = _store(forward, derived, stores, n)
-        label = forward.system.gradient_label(n, end)
+        label = forward.system.labels[n, end]
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
     if not (np.isfinite(value) and finite(gradients.values())):
+        if run is not evaluate:  # a program multiplies in another order, which may overflow alone
+            return backpropagate(forward, outputs, cotangents)
         _explain(forward, derived, full)
     carried = {n: stores[n] for n in forward.system.carried}
     return (value, gradients,
@@ -103,6 +105,11 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
                   cotangents: Mapping | None, inputs: Mapping, initial=None, lengths=None, steps=None, noise=None,
                   run: Callable = evaluate) -> tuple[float, dict[str, np.ndarray], Trace]:
     """The gradient of a loss, `default` where none is named, or of the cotangents' inner product with their outputs."""
+    if not isinstance(loss, str | None):
+        raise CellError(f"The loss is a {type(loss).__name__}.", remedy="Give its name." + by_name(system, loss))
+    if not isinstance(cotangents, Mapping | None):
+        raise CellError(f"The cotangents are a {type(cotangents).__name__}.",
+                        remedy="Give a dict: name -> array." + by_name(system, cotangents))
     if cotangents is not None and loss is not None:
         raise CellError("Both a loss and cotangents are given.", remedy="Give one of them.")
     if cotangents is None and loss is None and default is None:

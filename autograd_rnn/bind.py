@@ -34,9 +34,10 @@ class Bound:
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
          noise=None) -> Bound:
     """Check a run's arrays; shapes are (T, ..., batch, size), unbatched (T, ..., size)."""
-    for value, what in ((params, "parameters"), (initial or {}, "values of `initial`")):
+    for value, what in ((params, "parameters"), ({} if initial is None else initial, "values of `initial`")):
         if not isinstance(value, Mapping):
-            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array.")
+            raise CellError(f"The {what} are a {type(value).__name__}.", remedy="Give a dict: name -> array." + by_name(
+                system, value))
     lone: dict = {}
     for i in lone_sizes(system):
         if i in params:
@@ -45,7 +46,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
                 raise CellError(f"The size `{i}` is {params[i]!r}.", remedy="Give a whole number from 1.")
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
     known = _known_sizes(system, values)
-    ends, counts = _initial(system, initial or {})
+    ends, counts = _initial(system, {} if initial is None else initial)
     batched, batch = _batch(system, values, ends)
     extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
     offsets = {i: _offset(i, count, batch) for i, count in counts.items()}
@@ -74,6 +75,12 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
     given = Given(arrays, sizes, extents, batch, dtype, {}, ragged, offsets)
     given.ends = {key: _end(system, *key, value, given, batched) for key, value in ends.items()}
     return Bound(system, given, batched)
+
+
+def by_name(system: System, value) -> str:
+    """A remedy for an array that was given by its place: inputs go by their names."""
+    name = next(iter(system.having("input", "class", "noise")), None)
+    return f" An input is given by its name: `{name}=...`." if name and not isinstance(value, Mapping | str) else ""
 
 
 def _known(system, params, inputs) -> dict:
@@ -307,11 +314,8 @@ def _inside(axes, extents, lengths, array) -> np.ndarray:
 
 
 def _class_size(system, name, sizes) -> int | None:
-    for n in system.nodes:
-        if n.op.name in ("onehot", "cross_entropy", "softmax_error") and n.args[-1].params[0] == name:
-            d = system.inferred.nodes[n if n.op.name == "onehot" else n.args[0]][0]
-            return d if isinstance(d, int) else sizes.get(d)
-    return None
+    d = system.inferred.classes.get(name)
+    return d if isinstance(d, int) else sizes.get(d)
 
 
 def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
@@ -322,24 +326,40 @@ def _initial(system: System, initial: Mapping) -> tuple[Ends, dict[str, Any]]:
         if key in system.indices:
             counts[key] = value
             continue
-        if key not in system.initials:
-            several = [system.label(key, end) for end in system.delayed.get(key, ())]
-            if several:
-                raise CellError(f"`{key}` has several initial values: {', '.join(several)}.",
-                                remedy="Name each by its position.")
-            labels = sorted(system.label(name, end) for name, ends in system.delayed.items() for end in ends)
-            raise CellError(f"`{key}` has no initial value: no equation reads it at another step.",
-                            remedy="Names with one: " + (", ".join(labels) or "none") + ".")
-        name, end = system.initials[key]
+        label = "".join(str(key).split())
+        if label not in system.initials:
+            raise _no_initial(system, label)
+        name, end = system.initials[label]
         at = system.outside(name, end)
         array = numbers(value)
         if array is None or array.dtype.kind not in "biufc":
             raise CellError(f"The initial value of `{key}` holds no numbers.",
                             remedy=f"Expected an array of shape {_expected(system, name, True, at)}.")
         if (name, at) in ends:
-            raise CellError(f"The initial value of `{name}` is given twice.", remedy="Give it once.")
+            raise CellError(f"The initial value of `{system.labels[name, end]}` is given twice.",
+                            remedy="Give it once.")
         ends[name, at] = array
+    for together in system.overlapping:
+        given = {label for name, end, label in together if (name, system.outside(name, end)) in ends}
+        if given and len(given) < len(together):
+            labels = [f"`{label}`" for *_, label in together]
+            raise CellError(f"The initial values {', '.join(labels)} overlap, and only some of them are given.",
+                            remedy="Give all of them or none: each stands for what its own reads meet.")
     return ends, counts
+
+
+def _no_initial(system: System, label: str) -> CellError:
+    """Why `initial` may not name this."""
+    name, bracket, _ = label.partition("[")
+    own = [key for key in system.labels.values() if key.partition("[")[0] == name]
+    if not own:
+        return CellError(f"`{label}` has no initial value: no equation reads it at another step.",
+                         remedy="There are: " + (", ".join(system.labels.values()) or "none") + ".")
+    if not bracket:
+        return CellError(f"`{label}` has several initial values: {', '.join(own)}.",
+                         remedy="Name each by its position.")
+    return CellError(f"No equation reads `{label}`.",
+                     remedy=f"Values of `{name}` outside that are read: {', '.join(own)}.")
 
 
 def _offset(i: str, count, batch: int) -> int | np.ndarray:

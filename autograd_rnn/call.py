@@ -103,7 +103,8 @@ class _Call:
         weight = name in self.callee.having("parameter", "const")
         axes = (*(self.moves[i] for i in self.callee.axes[name]),
                 *(p.index for p in self.extra if not weight or p.index in self.home.model))
-        if self.home.axes.setdefault(private, axes) != axes:
+        owner = self.prefix, name  # two names of a callee, or of two calls, may not become one
+        if self.home.axes.setdefault(private, axes) != axes or self.home.owners.setdefault(private, owner) != owner:
             raise self.line.error(f"The name `{private}` of this call is taken.", self.d.targets[0],
                                   "Rename the target.")
         return private

@@ -163,9 +163,12 @@ class Cell:
         f[t] = 1 - i[t]
         c[t] = f[t] * c[t-1] + i[t] * tanh(W @ x[t])
         """
-        cell = Cell(substitute(self.text, changes), self.name, **self._called)
-        cell._rules = self._rules
-        return cell
+        try:
+            text = substitute(self.text, changes)
+        except RecursionError:
+            raise CellError("An equation is too long to put anything in its place.",
+                            remedy="Name a part of it in a line of its own.") from None
+        return _rebuilt(text, self.name, self._called, self._rules, self._shown)
 
     def initialised(self, **rules: Rule) -> Cell:
         """The same cell, whose `init` fills the named parameters or constants by a number or by `rule(rng, shape)`.
@@ -185,9 +188,7 @@ class Cell:
             if not callable(rule) and not (np.ndim(rule) == 0 and np.asarray(rule).dtype.kind in "biuf"):
                 raise CellError(f"The rule for `{name}` is neither a number nor a function.",
                                 remedy="Give a number, or a function of (rng, shape).")
-        cell = Cell(self.text, self.name, **self._called)
-        cell._rules = {**self._rules, **rules}
-        return cell
+        return _rebuilt(self.text, self.name, self._called, {**self._rules, **rules}, self._shown)
 
     # --- numbers -------------------------------------------------------------------------------------------------
 
@@ -348,9 +349,9 @@ class Cell:
 
     def _ends(self, outputs: Iterable[str] | None) -> tuple[bool, tuple[str, ...]]:
         """Whether a loss is differentiated, and the names that cotangents start from."""
-        names = tuple(self.outputs if outputs is None else outputs)
+        names = tuple(self.outputs if outputs is None else (outputs,) if isinstance(outputs, str) else outputs)
         for name in names:
-            if name not in self.system.defined:
+            if not isinstance(name, str) or name not in self.system.defined:
                 raise CellError(f"There is no output `{name}`: no equation defines it.",
                                 remedy="Outputs: " + ", ".join(self.system.defined_in_order) + ".")
         return outputs is None and self.loss is not None, names

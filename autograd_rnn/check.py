@@ -255,7 +255,7 @@ class _Problem:
         if isinstance(key, str):
             return key
         name, at = key
-        return self.system.gradient_label(name, next(p for p in at if p.outside))
+        return self.system.labels[name, next(p for p in at if p.outside)]
 
     def unbatched(self, key, array):
         name = key if isinstance(key, str) else key[0]

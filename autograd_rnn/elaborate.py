@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,8 +14,20 @@ from functools import cached_property
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, MOST_EQUATIONS, Equation, System, free_indices, joined, renamed
+from .equations import (
+    BATCH,
+    LANE,
+    MOST_EQUATIONS,
+    Equation,
+    System,
+    copies_of,
+    copy_word,
+    free_indices,
+    joined,
+    renamed,
+)
 from .graph import (
+    CONST,
     READ,
     Node,
     Position,
@@ -26,12 +39,13 @@ from .graph import (
 from .naming import name_parts, repeated
 from .parse import Definition, Line, Parsed, parse
 from .reader import Reader
+from .signature import class_operands
 
 RESERVED = {BATCH, LANE}
 KEYWORDS = {"self", "params", "initial", "lengths", "steps", "noise", "loss", "cotangents", "state", "seed", "dtype",
             "tape"}  # what the calls that take inputs by name take themselves
+NUMBERS = {"pi": math.pi, "inf": math.inf}  # unless the text has a variable of that name
 FURTHEST = 100  # steps that a position may lie away
-COPY = r"_(?:lag|lead)\d+(?:_\w+)?$"  # what `delays` adds to the name that it copies
 
 
 def elaborate(text: str, cells: dict[str, System], leaves: dict[str, Primitive]
@@ -47,14 +61,17 @@ class Elaboration:
         self.model = frozenset(d.name for d in parsed.declarations.values() if d.kind == "axis")
         self.indices = self.find_indices()
         self.extents = {extent_name(i): i for i in self.indices}
+        self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
+                                 if isinstance(n, ast.Name))
+        indexed = {n.value.id for _, e in self.expressions() for n in ast.walk(e) if isinstance(n, ast.Subscript)}
+        self.numbers = {n: v for n, v in NUMBERS.items() if n not in {*self.targets, *parsed.declarations, *indexed}}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.find_axes()
         self.declarations = {d.name: d for d in parsed.declarations.values() if d.kind != "axis"}
         self.equations: list[Equation] = []
-        self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
-                                 if isinstance(n, ast.Name))
         self.places: dict[tuple[str, tuple[Position, ...]], Equation] = {}
         self.calls: dict[str, str] = {}
+        self.owners: dict[str, tuple[str, str]] = {}  # of the private names of calls
         self.expansions = 0
 
     # --- names ---------------------------------------------------------------------------------------------------
@@ -72,6 +89,9 @@ class Elaboration:
         for line, nodes, _ in self.expressions:
             for n in nodes:
                 if isinstance(n, ast.Subscript):
+                    if isinstance(n.slice, ast.Tuple) and not n.slice.elts:
+                        raise line.error(f"The brackets of `{n.value.id}` are empty.", n,
+                                         "Write an index, or no brackets.")
                     for name in ast.walk(n.slice):
                         if isinstance(name, ast.Name):
                             found.add(name.id.lower() if name.id.isupper() else name.id)
@@ -95,7 +115,7 @@ class Elaboration:
                     raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
                     places.setdefault(n.value.id, []).append((line, n, [self.axis_of(line, r) for r in raw]))
                 elif isinstance(n, ast.Name) and id(n) not in aside and not (
-                        n.id in local or n.id in self.indices or n.id in self.extents):
+                        n.id in local or n.id in self.indices or n.id in self.extents or n.id in self.numbers):
                     places.setdefault(n.id, []).append((line, n, []))
         for name, seen in places.items():
             line, n, _ = seen[0]
@@ -141,9 +161,11 @@ class Elaboration:
             raise line.error("A position names one index.", raw, "Write `t`, `t-1`, `t+1`, `0`, `1`, `T` or `T+1`.")
         return (names[0].id.lower() if names[0].id.isupper() else names[0].id) if names else None
 
-    def position(self, line, raw, axis: str) -> Position:
-        """`t`, `t-1`, `t+2`, an inside end `1`, `T` or an outside end `0`, `T+1`."""
+    def position(self, line, raw, axis: str, furthest: int = 1) -> Position:
+        """`t`, `t-1`, `t+2`, an inside end `1`, `T` or an outside end `0`, `T+1`; `-1`, `T+2` where `furthest` is 2."""
         base, offset = raw, 0
+        if isinstance(raw, ast.UnaryOp) and isinstance(raw.operand, ast.Constant) and isinstance(raw.op, ast.USub):
+            base, offset = ast.Constant(0), -raw.operand.value
         moved = isinstance(raw, ast.BinOp) and isinstance(raw.op, (ast.Add, ast.Sub))
         if moved and isinstance(raw.right, ast.Constant):
             base, offset = raw.left, raw.right.value if isinstance(raw.op, ast.Add) else -raw.right.value
@@ -153,20 +175,20 @@ class Elaboration:
         if isinstance(offset, int):
             if isinstance(base, ast.Name) and base.id == axis:
                 return Position(axis, "i", offset)
-            if isinstance(base, ast.Name) and base.id == extent_name(axis) and offset in (0, 1):
+            if isinstance(base, ast.Name) and base.id == extent_name(axis) and 0 <= offset <= furthest:
                 return Position(axis, "T", offset)
-            if isinstance(base, ast.Constant) and base.value in (0, 1) and not offset and base is raw:
-                return Position(axis, "1", base.value - 1)
+            if isinstance(base, ast.Constant) and base.value in (0, 1) and not moved and -furthest < offset:
+                return Position(axis, "1", base.value - 1 + offset)
         up = extent_name(axis)
         raise line.error(f"This is no position along `{axis}`.", raw,
                          f"Positions: {axis}, {axis}-1, {axis}+1, the inside ends 1 and {up}, the outside ends 0 and "
                          f"{up}+1.")
 
-    def positions(self, line, n) -> tuple[str, tuple[Position, ...]]:
+    def positions(self, line, n, furthest: int = 1) -> tuple[str, tuple[Position, ...]]:
         if isinstance(n, ast.Name):
             return n.id, ()
         raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
-        return n.value.id, tuple(self.position(line, r, a) for r, a in zip(raw, self.axes[n.value.id]))
+        return n.value.id, tuple(self.position(line, r, a, furthest) for r, a in zip(raw, self.axes[n.value.id]))
 
     # --- expressions ---------------------------------------------------------------------------------------------
 
@@ -185,7 +207,7 @@ class Elaboration:
         return self.finish()
 
     def target(self, d: Definition, target) -> tuple[str, tuple[Position, ...]]:
-        name, at = self.positions(d.line, target)
+        name, at = self.positions(d.line, target, FURTHEST)
         self.refuse_index(d.line, target, name)
         if name in self.cells or name in self.leaves or name in self.parsed.functions:
             raise d.line.error(f"`{name}` is a function here and cannot be a variable.", target, "Rename one of them.")
@@ -222,13 +244,20 @@ class Elaboration:
         system.bounded("The text, with its calls and far reads written out,")
         for eq in system.equations:
             for n in topological([eq.value]):
-                if n.op.name in ("onehot", "cross_entropy", "softmax_error"):
-                    self.check_class(eq, n.args[-1], n.op.name, system)
+                for k in class_operands(n):
+                    self.check_class(eq, k, n.op.name, system)
             free = free_indices(eq.value, frozenset(), self.model, {}) - RESERVED
             if not free <= set(eq.free):
                 missing = sorted(free - set(eq.free))[0]
                 raise eq.line.error(f"The right side varies with `{missing}`, the left side does not.", 0,
                                     f"Add `{missing}` on the left, or bind it: `sum_{missing}(...)`.")
+            if "inf" in system.axes and any(n.op is CONST and math.isinf(n.params[0]) for n in topological([eq.value])):
+                raise eq.line.error("`inf` is the number here, and a variable elsewhere in this text.", 0,
+                                    "Rename the variable.")
+            for i in eq.free:
+                if i.startswith("_"):
+                    raise eq.line.error(f"The index `{i}` begins with an underscore: no sum over it could be written.",
+                                        0, f"Rename it: `{i.strip('_') or 'j'}`.")
         for name in system.given:
             if name in KEYWORDS:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))
@@ -249,47 +278,61 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
            ) -> list[Equation]:
     """h[t-3] becomes h_lag2[t-1], with h_lag1[t] = h[t-1] and h_lag2[t] = h_lag1[t-1], whose axes join `axes`.
 
-    known: copies that there are already, by what they copy.
+    Each copy goes one step along every index that is still shifted: y[t-3,l-1] is y_lag2_t_lag1_l[t-1,l], a copy of
+    y_lag1_t_lag1_l[t,l] = y[t-1,l-1]. So y itself is read next to every position, where its ends are; the copies meet
+    only positions that lie further out. known: copies that there are already, by what they copy.
     """
     copies = dict(known or {})
     made, found = [], []
     for eq in equations:
         def change(name, at, eq=eq):
-            for k, p in enumerate(at):
-                if p.base == "i" and abs(p.offset) > 1:
-                    step = 1 if p.offset > 0 else -1
-                    word = "lead" if step > 0 else "lag"
-                    base = tuple(Position(i) for i in axes[name])
-                    source = name
-                    for far in range(1, abs(p.offset)):
-                        copied = read(source, (*base[:k], p._replace(offset=step), *base[k + 1:]))
-                        if copied not in copies:
-                            stem = joined(name, f"{word}{far}" + (f"_{p.index}" if len(at) > 1 else ""))
-                            free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
-                            copies[copied] = next(c for c in free if c not in axes)
-                            axes[copies[copied]] = axes[name]
-                            made.append(Equation(copies[copied], base, copied, eq.line))
-                            if len(made) > MOST_EQUATIONS:
-                                raise eq.line.error(f"Far reads need more than {MOST_EQUATIONS} copies.", 0,
-                                                    "Read fewer steps back, or give what lies far back as an input.")
-                        source = copies[copied]
-                    return change(source, (*at[:k], p._replace(offset=step), *at[k + 1:]))
-            return read(name, at)
+            source, rest = name, at
+            for steps in range(1, max((abs(p.offset) for p in at if p.base == "i"), default=0)):
+                copied = read(source, tuple(map(_one_step, rest)))
+                if copied not in copies:
+                    stem = joined(name, copy_word(at, steps))
+                    free = chain([stem], (f"{stem}_{n}" for n in count(2)))  # of the author's own names
+                    copies[copied] = next(c for c in free if c not in axes)
+                    axes[copies[copied]] = tuple(p.index for p in rest if not p.outside)
+                    made.append(Equation(copies[copied], tuple(map(Position, axes[copies[copied]])), copied, eq.line))
+                    if len(made) > MOST_EQUATIONS:
+                        raise eq.line.error(f"Far reads need more than {MOST_EQUATIONS} copies.", 0,
+                                            "Read fewer steps back, or give what lies far back as an input.")
+                source = copies[copied]
+                rest = tuple(p._replace(offset=p.offset - _one_step(p).offset) if p.base == "i" else p
+                             for p in rest if not p.outside)
+            return read(source, rest)
 
         for n in topological([eq.value]):
-            if n.op.name == "onehot" and n.args[0].op is READ and any(
-                    p.base == "i" and abs(p.offset) > 1 for p in n.args[0].params[1]):
-                raise eq.line.error("A class is read at most one step away.", None,
-                                    "Give the shifted class as data.")
+            for k in class_operands(n):
+                if k.op is READ and any(p.base == "i" and abs(p.offset) > 1 for p in k.params[1]):
+                    raise eq.line.error("A class is read at most one step away.", None,
+                                        "Give the shifted class as data.")
         found.append(replace(eq, value=renamed(eq.value, change)))
-    return [*made, *found]
+    stand_for = copies_of(made)
+    return [*made, *(_further_out(eq, stand_for) for eq in found)]
 
 
-def delay_copies(system: System) -> tuple[str, ...]:
-    """The names of the copies that `delays` makes, h_lag1[t] = h[t-1], which nobody wrote and nobody asks for."""
-    found = []
-    for eq in system.equations:
-        if eq.value.op is READ and any(p.base == "i" and p.offset for p in eq.value.params[1]):
-            source = re.sub(COPY, "", eq.value.params[0])
-            found += [eq.name] * bool(re.fullmatch(re.escape(source.rstrip("_")) + COPY, eq.name))
-    return tuple(found)
+def _further_out(eq: Equation, copies: Mapping[str, Node]) -> Equation:
+    """s[-1] = a is s_lag1[0] = a: what lies further out than an end is the end of a copy."""
+    far = next((p for p in eq.at if p.outside and abs(p.offset) > 1), None)
+    if far is None:
+        return eq
+    end = far._replace(offset=far.offset // abs(far.offset))
+    shift = Position(far.index, "i", far.offset - end.offset)
+    same = {name: n.params[1] for name, n in copies.items() if n.params[0] == eq.name and shift in n.params[1]}
+    main = tuple(shift if p is far else p for p in eq.at)
+    name = next((name for name, at in same.items() if at == main), None)
+    if name is None or len(same) > 1:
+        if same:
+            raise eq.line.error(f"`{eq}` is read at shifted positions of the other index.", 0, "Give it by `initial`.")
+        raise eq.line.error(f"`{eq}` lies further out than any read reaches.", 0,
+                            "Define the end next to the first or last position, or read the name further away.")
+    return replace(eq, name=name, at=tuple(end if p is far else p for p in eq.at))
+
+
+def _one_step(p: Position) -> Position:
+    """The position that the next copy reads: an outside end at once, an inside end only in the last read."""
+    if p.base == "i":
+        return p._replace(offset=max(-1, min(1, p.offset)))
+    return p if p.outside else Position(p.index)

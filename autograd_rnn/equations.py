@@ -6,13 +6,14 @@ An equation gives one variable, at a generic position or at an end, a value. Fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from . import shapes, signature
 from .errors import CellError
-from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, rewrite, topological
+from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, read, rewrite, topological
 from .parse import Declaration, Line
 
 BATCH = "batch"
@@ -108,11 +109,7 @@ class System:
     @cached_property
     def classes(self) -> frozenset[str]:
         """Undefined names that stand where a class does: whole numbers from 0."""
-        found = set()
-        for n in self.nodes:
-            if n.op.name in ("onehot", "cross_entropy", "softmax_error"):
-                found.add(n.args[-1].params[0])
-        return frozenset(found)
+        return frozenset(k.params[0] for n in self.nodes for k in signature.class_operands(n) if k.op is READ)
 
     @cached_property
     def roles(self) -> dict[str, str]:
@@ -143,16 +140,15 @@ class System:
 
     @cached_property
     def delayed(self) -> dict[str, tuple[Position, ...]]:
-        """The outside ends over data indices that each name is read at by a shift: `h[t-1]` reaches `h[0]`.
+        """The outside ends over data indices that each name is read at: `h[t-1]` reaches `h[0]`.
 
         They stand in the order of the name's indices, 0 before T+1.
         """
         found: dict[str, set[Position]] = {}
         for n in self.reads:
             for p in n.params[1]:
-                if p.base == "i" and p.offset and p.index not in self.model:
-                    found.setdefault(n.params[0], set()).add(
-                        Position(p.index, "1", -1) if p.offset < 0 else Position(p.index, "T", 1))
+                if p.reaches and p.index not in self.model:
+                    found.setdefault(n.params[0], set()).add(p.reaches)
         return {name: tuple(sorted(ends, key=lambda p: (self.axes[name].index(p.index), p.base)))
                 for name, ends in found.items()}
 
@@ -178,22 +174,55 @@ class System:
         """An end of one index where the name's others are open: h[0,j]."""
         return tuple(end if i == end.index else Position(i) for i in self.axes[name])
 
-    def label(self, name: str, end: Position) -> str:
-        """What a value just outside is called: by its name, or, of several, by its position: "h[0,j]"."""
-        return name if len(self.delayed[name]) == 1 else self._placed(name, end)
+    @cached_property
+    def labels(self) -> dict[tuple[str, Position], str]:
+        """What the value at an end is called, here and in every dict: by its position, "h[0]", "h[0,j]", "hb[T+1]".
 
-    def gradient_label(self, name: str, end: Position) -> str:
-        """What its gradient is called: "h[0]", or "hb[T+1]" for a sweep from the right; of several, "h[0,j]"."""
-        return f"{name}[{end}]" if len(self.delayed[name]) == 1 else self._placed(name, end)
+        The end of a copy that holds a far delay goes by the position that it stands for: "s[-2]" for s[t-3].
+        """
+        found: dict[str, tuple[str, Position]] = {}
+        for name, ends in self.delayed.items():
+            for end in ends:
+                own = f"{name}[{','.join(map(str, self.outside(name, end)))}]"
+                found[own if (far := self._far(name, end)) in found or far is None else far] = name, end
+        return {end: label for label, end in found.items()}
 
-    def _placed(self, name: str, end: Position) -> str:
-        return f"{name}[{','.join(map(str, self.outside(name, end)))}]"
+    def _far(self, name: str, end: Position) -> str | None:
+        """The position further out that the end of a copy stands for."""
+        if name not in self.copies:
+            return None
+        source, at = self.copies[name].params
+        own = next(p for p in at if p.base == "i" and p.index == end.index)
+        if own.reaches != end:
+            return None
+        return f"{source}[{','.join(str(end._replace(offset=end.offset + p.offset) if p is own else p) for p in at)}]"
+
+    @cached_property
+    def overlapping(self) -> list[list[tuple[str, Position, str]]]:
+        """Ends of copies that stand for positions of one name, as far out along one index: y[-1,j] and y[-1,j-1]."""
+        found: dict[tuple, list[tuple[str, Position, str]]] = {}
+        for (name, end), label in self.labels.items():
+            if name in self.copies and self._far(name, end) == label:
+                source, at = self.copies[name].params
+                offset = next(p.offset for p in at if p.base == "i" and p.index == end.index)
+                found.setdefault((source, end, offset), []).append((name, end, label))
+        return [ends for ends in found.values() if len(ends) > 1]
+
+    @cached_property
+    def copies(self) -> dict[str, Node]:
+        """The copies that far delays are made of, h_lag2[t] = h_lag1[t-1], and the read that each stands for, h[t-2].
+
+        Nobody wrote them and nobody asks for them; printed, they are equations like any other, so their names tell.
+        """
+        return copies_of(self.equations)
 
     @cached_property
     def initials(self) -> dict[str, tuple[str, Position]]:
-        """What `initial` may name: every end by its position, and a name's only end by the name."""
-        return {key: (name, end) for name, ends in self.delayed.items() for end in ends
-                for key in (self._placed(name, end), self.label(name, end))}
+        """What `initial` may name: ends by label, a copy's by its own name too; a name's only end by the name alone."""
+        found = {name: (name, ends[0]) for name, ends in self.delayed.items() if len(ends) == 1}
+        for (name, end), label in self.labels.items():
+            found[f"{name}[{','.join(map(str, self.outside(name, end)))}]"] = found[label] = name, end
+        return found
 
     @cached_property
     def per_example(self) -> frozenset[str]:
@@ -375,9 +404,45 @@ def free_indices(n: Node, per_example, model, memo: dict[Node, frozenset[str]]) 
     return memo[n]
 
 
-def joined(name: str, word: str) -> str:
-    """A name and a word after it: `lambda_` and `tm1` make `lambda_tm1`, for no name has two underscores in a row."""
-    return f"{name.rstrip('_')}_{word}"
+def joined(name: str, *words: str) -> str:
+    """A name and words after it: `lambda_` and `tm1` make `lambda_tm1`, for no name has two underscores in a row."""
+    for word in words:
+        name = f"{name.rstrip('_')}_{word.lstrip('_')}"
+    return name
+
+
+def copies_of(equations: Iterable[Equation]) -> dict[str, Node]:
+    """The equations h_lag2[t] = h_lag1[t-1] whose names say that they are copies, and what each stands for, h[t-2]."""
+    reads = {eq.name: eq.value.params for eq in equations if not eq.end and eq.value.op is READ
+             and any(p.base == "i" and p.offset for p in eq.value.params[1])
+             and eq.at == tuple(Position(p.index) for p in eq.value.params[1] if not p.outside)}
+    found: dict[str, Node] = {}
+    seen: set[str] = set()
+    for last in reads:
+        chain = []  # from a name to what it may be a copy of, and on
+        while last in reads and last not in seen:
+            seen.add(last)
+            chain.append(last)
+            last = reads[last][0]
+        for name in reversed(chain):
+            source, at = reads[name]
+            if source in found:
+                moves = {p.index: p.offset for p in at}
+                source, at = found[source].params
+                at = tuple(p._replace(offset=p.offset + moves[p.index]) if p.base == "i" else p for p in at)
+            if re.fullmatch(re.escape(joined(source, copy_word(at))) + r"(_\d+)?", name):
+                found[name] = read(source, at)
+    return found
+
+
+def copy_word(at: tuple[Position, ...], furthest: int | None = None) -> str:
+    """What tells a copy from its name: "lag2", or of several indices "lag2_t_lag1_l"; "lag1_t_l0" along the end 0."""
+    words = []
+    for p in at:
+        if p.base == "i" and p.offset:
+            far = abs(p.offset) if furthest is None else min(abs(p.offset), furthest)
+            words += [f"{'lead' if p.offset > 0 else 'lag'}{far}", *[p.index] * (len(at) > 1)]
+    return joined(*words, *(p.index + ("0" if p.base == "1" else "end") for p in at if p.outside))
 
 
 def tokens_reduce(n: Node) -> bool:

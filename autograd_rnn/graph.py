@@ -24,8 +24,8 @@ class Primitive:
         None where the derivative is zero everywhere it exists.
     shape
         operand shapes and result shape: `s` any shape, the same wherever it stands; `s?` that shape or a number;
-        `()` a number, `(n)` a vector, `(m n)` a matrix, `(n ...)` at least one dimension; `k` a class; `_` anything.
-        A trailing `*` repeats the last operand.
+        `()` a number, `(n)` a vector, `(m n)` a matrix, `(n ...)` at least one dimension; `k` a class,
+        a whole number from 0 to n - 1; `_` anything. A trailing `*` repeats the last operand.
     sympy(e, i, *x)
         component `i` of the result from functions giving the operands' components, `e` offering SymPy's names
         and `e.sum(operand, f)`; for a pointwise primitive simply `sympy(e, *x)` of the components.
@@ -75,6 +75,13 @@ class Position(NamedTuple):
     @property
     def outside(self) -> bool:
         return self.base != "i" and self.offset != 0
+
+    @property
+    def reaches(self) -> Position | None:
+        """The outside end that a read at this position meets: 0 by `t-1`, T+1 by `t+1`."""
+        if self.base == "i" and self.offset:
+            return Position(self.index, "1", -1) if self.offset < 0 else Position(self.index, "T", 1)
+        return self if self.outside else None
 
     def __str__(self):
         if self.base == "1":

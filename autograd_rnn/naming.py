@@ -37,7 +37,7 @@ class Names:
     def prefix(self, names: Iterable[str]) -> str:
         """`d`, or the first of d2_, d3_, ... that clashes with no name."""
         k, prefix = 2, "d"
-        while any(prefix + name in self.taken for name in names):
+        while any(prefixed(prefix, name) in self.taken for name in names):
             prefix, k = f"d{k}_", k + 1
         return prefix
 
@@ -50,7 +50,12 @@ def tag(at: tuple[Position, ...]) -> str:
             words.append(p.index + ("m" if p.offset < 0 else "p") + str(abs(p.offset)))
         elif p.base != "i":
             words.append(str(p).replace("+", "p"))
-    return "_".join(words)
+    return joined(*words) if words else ""
+
+
+def prefixed(prefix: str, name: str) -> str:
+    """dh, d2_h; of `_h` d_h, for no name has two underscores in a row."""
+    return joined(prefix, name) if prefix.endswith("_") else prefix + name
 
 
 def holders(system: System) -> dict[Node, Node]:

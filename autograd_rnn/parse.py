@@ -129,6 +129,8 @@ def parsed(lines: Iterable[Line]) -> Parsed:
             functions[function.name] = function
             continue
         targets = tuple(target.elts) if isinstance(target, ast.Tuple) else (target,)
+        if not targets:
+            raise line.error("No name stands on the left side of `=`.", target, "Write `name[...] = expression`.")
         for t in targets:
             name = t.value if isinstance(t, ast.Subscript) else t
             if not isinstance(name, ast.Name):
@@ -276,6 +278,9 @@ def _allow(line: Line, n: ast.AST) -> None:
         case ast.Name() | ast.expr_context() | ast.operator() | ast.unaryop() | ast.cmpop() | ast.keyword():
             if isinstance(n, ast.operator) and type(n) not in OPERATORS:
                 raise line.error("This operator has no meaning here.", None, f"Use {' '.join(OPERATORS.values())}.")
+            if isinstance(n, ast.Name) and n.id.lower() == "nan":
+                raise line.error(f"`{n.id}` is no number that can stand here.", n,
+                                 "Numbers are real, like `0.5`, `pi` or `inf`; leave a missing value to the data.")
             if isinstance(n, ast.Name) and "__" in n.id:
                 raise line.error(f"`{n.id}` has two underscores in a row.", n, "Rename it.")
         case ast.BinOp(op=ast.Pow()):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .elaborate import Elaboration
 
 EXPANDED = 20_000  # operations of a text's functions, written out at every call
+OPERATIONS = {ast.Mult: P.mul, ast.Div: P.div, ast.Mod: P.mod, ast.MatMult: P.matmul}
 
 
 @cache
@@ -49,17 +50,22 @@ class Reader:
             case ast.UnaryOp():
                 if isinstance(n.op, ast.UAdd):
                     return self.node(n.operand)
-                if isinstance(n.operand, ast.Constant):
-                    return const(-n.operand.value)
-                return node(P.neg, self.node(n.operand))
+                operand = self.node(n.operand)
+                return const(-operand.params[0]) if operand.op is CONST else node(P.neg, operand)
             case ast.BinOp(op=ast.Add() | ast.Sub()):
                 return self.sum(n)
             case ast.BinOp():
-                return self.binary(n)
+                return self.product(n)
             case ast.Compare():
                 return node(P.PRIMITIVES[RELATIONS[type(n.ops[0])]], self.node(n.left), self.node(n.comparators[0]))
             case ast.Attribute():
-                return node(P.transpose, self.node(n.value))
+                turns = 0
+                while isinstance(n, ast.Attribute):
+                    turns, n = turns + 1, n.value
+                found = self.node(n)
+                for _ in range(turns):
+                    found = node(P.transpose, found)
+                return found
             case ast.Call():
                 return self.call(n)
         raise self.line.error("This has no meaning in an equation.", n, "Write one expression on each side of `=`.")
@@ -81,7 +87,25 @@ class Reader:
         rest = self.line.source[n.end_col_offset:].lstrip()
         return rest.startswith(")")
 
-    def binary(self, n) -> Node:
+    def product(self, n) -> Node:
+        """a * b / c @ d, from the left; without recursion, however many there are."""
+        right = []
+        while isinstance(n, ast.BinOp) and not isinstance(n.op, (ast.Add, ast.Sub)):
+            self.refuse_mixed(n)
+            right.append(n)
+            n = n.left
+        found = self.node(n)
+        for n in reversed(right):
+            if isinstance(n.op, ast.Pow):
+                exponent = n.right.operand.value if isinstance(n.right, ast.UnaryOp) else n.right.value
+                sign = -1 if isinstance(n.right, ast.UnaryOp) and isinstance(n.right.op, ast.USub) else 1
+                found = node(P.pow, found, params=(sign * exponent,))
+            else:
+                found = node(OPERATIONS[type(n.op)], found, self.node(n.right))
+        return found
+
+    def refuse_mixed(self, n: ast.BinOp) -> None:
+        """`*` or `/` beside `@` without brackets: few read it as Python does."""
         kinds = {ast.MatMult: "@", ast.Mult: "*", ast.Div: "/"}
         inner = type(n.left.op) if isinstance(n.left, ast.BinOp) else None
         if (type(n.op) in kinds and inner in kinds and ast.MatMult in (inner, type(n.op)) and inner is not type(n.op)
@@ -89,13 +113,6 @@ class Reader:
             a, b = kinds[inner], kinds[type(n.op)]
             raise self.line.error(f"`{a}` and `{b}` stand side by side: Python reads `(x {a} y) {b} z`.", n.left,
                                   "Say which is meant with brackets, for instance `r * (U @ h)`.")
-        left = self.node(n.left)
-        if isinstance(n.op, ast.Pow):
-            exponent = n.right.operand.value if isinstance(n.right, ast.UnaryOp) else n.right.value
-            sign = -1 if isinstance(n.right, ast.UnaryOp) and isinstance(n.right.op, ast.USub) else 1
-            return node(P.pow, left, params=(sign * exponent,))
-        op = {ast.Mult: P.mul, ast.Div: P.div, ast.Mod: P.mod, ast.MatMult: P.matmul}[type(n.op)]
-        return node(op, left, self.node(n.right))
 
     def name(self, n: ast.Name) -> Node:
         home = self.home
@@ -110,6 +127,8 @@ class Reader:
             return extent(home.extents[n.id])
         if n.id in home.cells:
             raise self.line.error(f"`{n.id}` is a cell and is called.", n, f"Write `{n.id}(x=...)`.")
+        if n.id in home.numbers:
+            return const(home.numbers[n.id])
         self.is_variable(n)
         if home.axes.get(n.id):
             raise self.line.error(f"`{n.id}` runs over {', '.join(home.axes[n.id])}; here its index is missing.", n,
@@ -117,10 +136,14 @@ class Reader:
         return read(n.id)
 
     def is_variable(self, n: ast.Name) -> None:
-        """A function that is not called is a slip, unless the text defines or declares a variable of its name."""
+        """A function that is not called, or infinity in other letters, is a slip, unless it is defined or declared."""
         home = self.home
-        own = n.id in home.parsed.functions or n.id in home.leaves
-        if (own or callable_name(n.id)) and n.id not in home.declarations and n.id not in home.targets:
+        if n.id in home.declarations or n.id in home.targets:
+            return
+        if n.id.lower() in ("inf", "infty", "infinity"):
+            raise self.line.error(f"`{n.id}` looks like the number infinity.", n,
+                                  f"Write `inf`, or declare the variable: `{n.id}: ()`.")
+        if n.id in home.parsed.functions or n.id in home.leaves or callable_name(n.id):
             raise self.line.error(f"`{n.id}` is a function and stands here without its argument.", n,
                                   f"Write `{n.id}(...)`, or define a variable of another name.")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import CellError
 from .graph import CONST, EXTENT, INDEX, READ, Node, topological
-from .signature import PARTS, tokens
+from .signature import PARTS, class_operands, tokens
 
 
 class Dim:
@@ -73,6 +73,7 @@ class Inferred:
     aliases: dict[str, tuple[str, ...]]
     sums: tuple[tuple[str | int, tuple[str | int, ...]], ...]
     least: tuple[tuple[str | int, int], ...]  # sizes that a slice reads up to
+    classes: dict[str, str | int]  # how many classes a class has
 
 
 class _Inference:
@@ -84,6 +85,7 @@ class _Inference:
         self.least = []
         self.declaring: set[str] = set()
         self.classes: dict[str, Dim] = {}
+        self.guess: str | None = None  # the name that was last given its usual shape, for want of anything that says it
         self.site = None  # the equation under way: errors and new dimensions name it
         self.told: list[int] = []  # the places of nodes that have learnt something
 
@@ -91,6 +93,10 @@ class _Inference:
 
     def fail(self, fact, remedy=None, other=None):
         line = getattr(self.site, "line", None)
+        if self.guess is not None:
+            name = self.guess
+            remedy = (f"Nothing says what shape `{name}` has; the usual one does not fit. Declare it, for instance "
+                      f"`{name}: ()`, a number, or `{name}: (h, x)`, a matrix.")
         if other is not None and getattr(other, "line", None) is not None and other is not self.site:
             if getattr(other, "shape", None) == ():
                 remedy = "If it is a vector, leave out the `()` of its declaration, or name its size there."
@@ -191,9 +197,10 @@ class _Inference:
                     self.fail(f"{describe(shape.known).capitalize()} stands{what} where {_WORDS[len(wanted)]} belongs.",
                               "Left of `@` and under `.T` stands a matrix.", other=shape.root().where)
                 self.fix(shape, wanted, what)
-        if "k" in operands and n.args[-1].op is READ:  # a class has one number of classes, wherever it stands
-            count = self.classes.setdefault(n.args[-1].params[0], Dim(self.site))
-            self.same_dim(count, dims["n"], f": the number of classes of `{n.args[-1].params[0]}`")
+        for k in class_operands(n):  # a class has one number of classes, wherever it stands
+            if k.op is READ and "n" in dims:
+                count = self.classes.setdefault(k.params[0], Dim(self.site))
+                self.same_dim(count, dims["n"], f": the number of classes of `{k.params[0]}`")
         return self.settle_pointwise(n, operands, result, shapes, out, what) and done
 
     def settle_pointwise(self, n, operands, result, shapes, out, what) -> bool:
@@ -294,7 +301,7 @@ class _Inference:
         for eq in system.equations:
             self.site = eq
             if self.nodes[eq.value] is None:
-                literals.append(eq)
+                literals += [eq] * (not eq.end)  # at an end it fits whatever the name is elsewhere
             else:
                 self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
         for place, n in enumerate(order):
@@ -401,7 +408,8 @@ class _Inference:
         aliases = {str(key(d)): names[d] for d in roots}
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
-        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least))
+        return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least),
+                        {name: key(d) for name, d in self.classes.items()})
 
 
 class _Defaults:
@@ -412,37 +420,60 @@ class _Defaults:
         reads = [n for n in order if n.op is READ]
         undefined = [n for n in reads if n.params[0] not in inference.system.defined]
         self.undefined = set(undefined)
-        self.vectors = iter([(sites[n], inference.nodes[n.args[1]]) for n in order
-                             if n.op.name == "matmul" and n.args[1] in self.undefined])
+        self.vectors = iter([n for n in order if n.op.name == "matmul" and n.args[1] in self.undefined])
         self.factors: list[int] = []  # places of products that may tell an operand the shape of the other
-        nodes = (n for n in (*undefined, *reads, *order) if inference.nodes[n] is not None)
-        self.rest = chain(((eq, inference.variables[eq.name], ()) for eq in literals),
-                          ((sites[n], inference.nodes[n], None) for n in nodes),
-                          ((None, shape, None) for shape in inference.variables.values()))
+        self.likenesses: list[int] = []  # places of what may tell an operand its own shape
+        self.literals = iter(literals)
+        self.open = chain(undefined, reads, (n for n in order if inference.nodes[n] is not None))
+        self.rest = iter(inference.variables.values())
 
     def hear(self, places: Iterable[int]) -> None:
+        """Nodes in these places have learnt something."""
         for place in places:
             if self.order[place].op.name in ("mul", "div"):
                 heappush(self.factors, place)
+            if "s?" in tokens(self.order[place])[0]:
+                heappush(self.likenesses, place)
 
     def give(self) -> bool:
-        """Right of `@` a vector, else the shape of the factor's company, else a number for a literal, else a vector;
-        False when nothing is open."""
-        of = self.of
-        for of.site, shape in self.vectors:
-            if shape.known is None:
-                of.fix(shape, (Dim(of.site),))
+        """Right of `@` a vector, else the shape of the factor's company, else a number for a literal, else the result's
+        shape, else a vector; False when nothing is open."""
+        of, nodes = self.of, self.of.nodes
+        of.guess = None
+        for n in self.vectors:
+            if nodes[n.args[1]].known is None:
+                of.site, of.guess = self.sites[n], n.args[1].params[0]
+                of.fix(nodes[n.args[1]], (Dim(of.site),))
                 return True
         while self.factors:
             n = self.order[heappop(self.factors)]
             for a, b in (n.args, n.args[::-1]):
-                if a in self.undefined and of.nodes[a].known is None and of.nodes[b] is not None and of.nodes[b].rank:
-                    of.site = self.sites[n]
-                    of.same(of.nodes[a], of.nodes[b])
+                if a in self.undefined and nodes[a].known is None and nodes[b] is not None and nodes[b].rank:
+                    of.site, of.guess = self.sites[n], a.params[0]
+                    of.same(nodes[a], nodes[b])
                     return True
-        for of.site, shape, dims in self.rest:
+        for eq in self.literals:
+            if of.variables[eq.name].known is None:
+                of.site = eq
+                of.fix(of.variables[eq.name], ())
+                return True
+        while self.likenesses:  # what might be a number in a product, or as a condition, is like the result
+            place = heappop(self.likenesses)
+            n = self.order[place]
+            for a, token in zip(n.args, tokens(n)[0]) if nodes[n] is not None and nodes[n].rank else ():
+                if token == "s?" and nodes[a] is not None and nodes[a].known is None:
+                    heappush(self.likenesses, place)  # its other operand may be open too
+                    of.site = self.sites[n]
+                    of.same(nodes[a], nodes[n])
+                    return True
+        for n in self.open:
+            if nodes[n].known is None:
+                of.site, of.guess = self.sites[n], n.params[0] if n.op is READ else None
+                of.fix(nodes[n], (Dim(of.site),))
+                return True
+        for shape in self.rest:
             if shape.known is None:
-                of.fix(shape, (Dim(of.site),) if dims is None else dims)
+                of.fix(shape, (Dim(None),))
                 return True
         return False
 

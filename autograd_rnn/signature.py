@@ -1,7 +1,8 @@
 """What a primitive's signature says of one node: its operands' shapes, its result's, and so its rank.
 
 `s` is any shape, the same wherever it stands; `s?` that shape or a number; `()` a number, `(n)` a vector, `(m n)` a
-matrix, `(n ...)` at least one dimension; `k` a class; `_` anything; a trailing `*` repeats the last operand.
+matrix, `(n ...)` at least one dimension; `k` a class, a whole number from 0 to n - 1; `_` anything; a trailing `*`
+repeats the last operand.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def tokens(n: Node) -> tuple[tuple[str, ...], str]:
     if operands[-1].endswith("*"):
         operands = operands[:-1] + (operands[-1][:-1],) * (len(n.args) - len(operands) + 1)
     return operands, result
+
+
+def class_operands(n: Node) -> tuple[Node, ...]:
+    """The operands that are classes: those whose token is `k`."""
+    return tuple(a for a, token in zip(n.args, tokens(n)[0]) if token == "k")
 
 
 def rank(n: Node, ranks: dict[Node, int]) -> int:

@@ -40,6 +40,11 @@ def refuse(system: System, i: str, given: Collection[tuple[str, tuple[Position, 
         if any(p.index == i and p.base != "i" for p in n.params[1]):
             raise CellError(f"`{n.params[0]}` is read at an end of the sequence, which a stretch of it does not have.",
                             remedy=WHOLE)
+    for n in system.reads:
+        corner = _corner(system, i, n, given)
+        if corner:
+            raise CellError(f"`{corner}` is an end along another index, read at another step of `{i}`: what it was "
+                            "before this stretch of the sequence is not carried on.", remedy=WHOLE)
     total = read_at_a_step(system, i)
     if total is not None:
         what = f"`{extent_name(i)}`" if total.op is EXTENT else f"a total of all steps, `{total.op.name}_{i}`"
@@ -50,7 +55,20 @@ def refuse(system: System, i: str, given: Collection[tuple[str, tuple[Position, 
             if end == Position(i, "T", 1) and (name, system.outside(name, end)) not in given:
                 raise CellError(f"`{name}` is read ahead of its step, and what follows this stretch of the sequence "
                                 "is not known.",
-                                remedy=f"{WHOLE} Or give what follows: initial={{'{system.label(name, end)}': ...}}.")
+                                remedy=f"{WHOLE} Or give what follows: initial={{'{system.labels[name, end]}': ...}}.")
+
+
+def _corner(system: System, i: str, n: Node, given: Collection[tuple[str, tuple[Position, ...]]]) -> str | None:
+    """The end along another index that a read meets in the step before this stretch: y[t,0] in y[t-1,l-1]."""
+    name, at = n.params
+    if not any(p.reaches and p.index == i for p in at):
+        return None
+    for end in (p.reaches for p in at if p.reaches and p.index != i):
+        place = system.outside(name, end)
+        if (name, place) in given or any(eq.at == place and eq.value is not const(0)
+                                         for eq in system.definitions.get(name, ())):
+            return f"{name}[{','.join(map(str, place))}]"
+    return None
 
 
 def counted(system: System, i: str) -> System:

@@ -77,7 +77,7 @@ def _comment(source: str) -> str:
 
 
 def _is_end(key: str) -> bool:
-    return any(re.fullmatch(r"0|[A-Z]\w*\+1", p.strip()) for p in key.partition("[")[2].rstrip("]").split(","))
+    return any(re.fullmatch(r"0|-\d+|[A-Z]\w*\+\d+", p.strip()) for p in key.partition("[")[2].rstrip("]").split(","))
 
 
 def _number(value) -> float | None:

@@ -205,6 +205,8 @@ class Tape:
 
     def backward(self, cotangents: Mapping | None = None, loss: str | None = None) -> Gradients:
         """Gradients by name, as `Cell.gradient` gives them; `.steps(name)` is each step's contribution."""
+        if not isinstance(cotangents, Mapping | None):
+            raise CellError(f"The cotangents are a {type(cotangents).__name__}.", remedy="Give a dict: name -> array.")
         if cotangents is None:
             loss = loss or loss_of(self.system)
             if loss is None:
@@ -296,7 +298,7 @@ class Gradients(Mapping):
             for (of, where), g in self._leaves.items():
                 if of == (name, system.outside(name, end)):
                     array[tuple(k - 1 for k in where)] += g
-            found[system.gradient_label(name, end)] = array if tape.bound.batched else array.take(
+            found[system.labels[name, end]] = array if tape.bound.batched else array.take(
                 0, axis=len(extents))
         return found
 

@@ -36,6 +36,27 @@ def at_end(system: System, name: str, store: np.ndarray, index: str, where: int 
     return array if batched or not per_example else array.take(0, axis=len(axes) - 1)
 
 
+class Final(dict):
+    """What goes on after a run, by position, "h[0]", and the number of steps so far: a valid `initial`.
+
+    As there, a name alone stands for its only end: `final["h"]` is `final["h[0]"]`, read and written.
+    """
+
+    _alone: Mapping[str, str] = {}
+
+    def __init__(self, values: Mapping, alone: Mapping[str, str]):
+        super().__init__(values)
+        self._alone = alone
+
+    def __setitem__(self, name, value):
+        super().__setitem__(self._alone.get(name, name), value)
+
+    def __missing__(self, name):
+        if name not in self._alone:
+            raise KeyError(f"{name!r} is not carried on; there are {', '.join(self)}")
+        return self[self._alone[name]]
+
+
 class Trace(Mapping):
     """Every named value of a run: `trace["h"][k]` is h at step k+1, shape (T, ..., batch, size).
 
@@ -69,23 +90,26 @@ class Trace(Mapping):
         return f"Trace({shown})"
 
     @property
-    def final(self) -> dict[str, np.ndarray | int]:
+    def final(self) -> Final:
         """The carried values after the last step, and how many steps there were: hand it on as `initial`.
+
+        Keys are those of gradients: "h[0]", "h[0,j]"; of h[t-3] also "h[-1]" and "h[-2]". `final["h"]` is "h[0]".
 
         The sequence goes on along `t` (where no index is called so, along the first data index); along other indices
         each run begins anew. Where lengths differ, each example goes on from its own last step.
         """
         system, given, i = self._system, self._given, self._system.time
         if i is None:
-            return {}
+            return Final({}, {})
         where = given.lengths.get(i, given.extents[i])
         state: dict[str, np.ndarray | int] = {}
         for name, end in system.carried.items():
             array = at_end(system, name, self._stores[name], i, where, self._batched)
-            state[system.label(name, end)] = array.copy()
+            state[system.labels[name, end]] = array.copy()
         count = given.offsets.get(i, 0) + where  # where examples differ in length, each one's own
         state[i] = count if self._batched or isinstance(count, int) else int(count[0])
-        return state
+        return Final(state, {name: system.labels[name, end] for name, end in system.carried.items()
+                             if len(system.delayed[name]) == 1})
 
     def first_nonfinite(self) -> tuple[str, dict[str, int]] | None:
         """The first value that is not finite, in the order of steps and equations: its name and where it stands."""

@@ -44,6 +44,8 @@ from processes import Skipped, System, importing, taking_turns
 from speed_page import page
 from work import TOLERANCE, Work, apart, floating, handed
 
+from autograd_rnn import atomic
+
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = Path(__file__).parent / "speed.json", ROOT / "docs" / "speed.md"
 
@@ -243,7 +245,7 @@ def main(argv: list[str]) -> None:
         for found in (results, kept[-1]):
             found["rows"] = added(row, found["rows"])
         if written:
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            atomic.written(RESULTS, (json.dumps(kept, indent=1) + "\n").encode())
     print("\n" + page([results]), end="")
     if written:
         PAGE.write_text(page(kept), encoding="utf-8")

@@ -14,9 +14,9 @@ import systems
 
 from autograd_rnn import Cell, CellError, Primitive, zoo
 from autograd_rnn import primitives as P
-from autograd_rnn.backpropagate import adjoint_of, backpropagate, differentiate
+from autograd_rnn.backpropagate import adjoint_of, backpropagate, differentiate, wanted
 from autograd_rnn.bind import bind
-from autograd_rnn.compile import passes
+from autograd_rnn.compile import numpy_program, passes
 from autograd_rnn.compile.llvm import machine
 from autograd_rnn.compile.llvm.machine import Machine
 from autograd_rnn.compile.numpy_program import NumpyProgram
@@ -77,6 +77,7 @@ def test_compiled_is_the_reference(name, backend):
         given.pop("cotangents", None)
         trace, true_trace = compiled.forward(params, **given), cell.run(params, **given)
         assert difference(dict(trace), dict(true_trace)) <= 1e-12
+    assert "left out" not in compiled.report()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -144,6 +145,90 @@ def test_a_pass_is_a_function_from_system_to_system(name, change):
     if change in (passes.stack_gradients,):  # its parts of a matrix exist in generated source alone
         run = through((change,))
     assert difference(gradients(cell, params, given, run), gradients(cell, params, given, evaluate)) <= 1e-12
+
+
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(k, marks=pytest.mark.long) for k in range(8, 100))])
+def test_every_pass_alone_and_any_two_keep_the_numbers(seed):
+    """Of a generated system: two passes alone and four pairs of them, drawn, in either order."""
+    cell, rng = Cell(generated.system(seed)), np.random.default_rng(seed)
+    params, given = problem(cell, T=3, seed=seed)
+    true = gradients(cell, params, given, evaluate)
+    for count in (1, 1, 2, 2, 2, 2):
+        chosen = tuple(PASSES[k] for k in rng.choice(len(PASSES), count, replace=False))
+        assert difference(gradients(cell, params, given, through(chosen)), true) <= 1e-12, chosen
+
+
+ACTS = {"rnn": {"gate_values", "split_sums"}, "gru_reset_after": {"name_parts"}, "gru": {"name_concats"},
+        "lstm": {"factors_first", "stack_products", "sum_in_parts", "stack_activations", "stack_sums",
+                 "stack_gradients", "stack_totals", "name_exports", "name_splits"}, "concatenated": {"split_concats"}}
+
+
+def test_every_pass_acts_where_it_must():
+    """On what the passes before it leave of these cells' gradients; none is refused."""
+    assert set().union(*ACTS.values()) == {p.__name__ for p in PASSES}
+    for name, expected in ACTS.items():
+        cell, acted = cell_of(name), set()
+        derived = adjoint_of(cell.system, cell.outputs, cell.loss is not None)
+        system = derived.system
+        for change in PASSES:
+            changed = passes.live(change(system), wanted(cell.system, derived, cell.outputs))
+            if [(str(eq), eq.value) for eq in changed.equations] != [(str(eq), eq.value) for eq in system.equations]:
+                acted.add(change.__name__)
+            system = changed
+        assert expected <= acted, (name, expected - acted)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_refused_pass_is_told(backend, monkeypatch):
+    """A pass whose result contradicts itself is left out, and the report says so."""
+    def broken(system):
+        raise CellError("It is not so.")
+
+    where = numpy_program if backend == "numpy" else machine
+    monkeypatch.setattr(where, "optimised", lambda system, chosen, keep: passes.optimised(
+        system, (broken, *chosen), keep))
+    cell = Cell(zoo["rnn"].text)
+    params, given = problem(cell, T=3)
+    program = cell.compile(backend=backend)
+    assert difference(program.gradient(params, **given)[1], cell.gradient(params, **given)[1]) <= 1e-12
+    assert "left out: the pass `broken`, since it would not hold: It is not so." in program.report()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_overflows_in_a_program_alone_is_computed_by_the_reference(backend):
+    """(dh * a) * b is 1e30 in float32 where dh * (a * b) is not finite."""
+    cell, single = Cell("h[t] = h[t-1] * a[t] * b[t]\na: input()\nb: input()\nh: ()"), np.float32
+    given = {n: np.full(1, 1e30, single) for n in "ab"} | {"cotangents": {"h": np.full(1, 1e-30, single)}}
+    for _ in range(2):
+        found = cell.compile(backend=backend).gradient({}, **given)[1]
+        assert found["h[0]"] == pytest.approx(1e30, rel=1e-6) and not found["a"] and not found["b"]
+    with pytest.raises(CellError, match="`a` at t = 1 is not finite"):
+        cell.compile(backend=backend).gradient({}, **{**given, "a": np.full(1, np.inf, single)})
+
+
+# Outputs that some parameter or input does not reach, and reductions of products side by side.
+UNREACHED = "h[t] = tanh(U @ h[t-1] + W @ x[t])\ng[t] = sigmoid(V @ x[t])"
+MEANS = "h[t] = tanh(U @ h[t-1] + p[t] * x[t])\np[t] = mean(W_1 @ x[t]) + sum(W_3 @ h[t-1])\nq[t] = mean(W_2 @ x[t])"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("text, output", [(UNREACHED, "g"), (UNREACHED, "h"), (MEANS, "h"), (MEANS, "q"), (MEANS, "p")])
+def test_what_an_output_does_not_reach_has_a_zero_gradient(text, output, backend, tmp_path):
+    cell = Cell(text)
+    params, given = systems.draw(cell, T=4)
+    given["cotangents"] = {output: np.random.default_rng(0).normal(size=cell.run(params, **given)[output].shape)}
+    true, program = reference(cell, params, given), cell.compile(backend=backend, outputs=[output])
+    for _ in range(3):  # the third is a replay, if there is one
+        assert difference(program.gradient(params, **given)[1], true) <= 1e-12
+    assert "left out" not in program.report()
+    if text is UNREACHED and output == "g":
+        assert not true["U"].any() and not true["W"].any()
+    program.save(tmp_path / "saved.py")
+    module = loaded(tmp_path / "saved.py")
+    found = module.gradient({**params, "x": given["x"], f"Delta_{output}": given["cotangents"][output]})
+    assert set(found) == {*cell.parameters, "x"} and difference(found, {n: true[n] for n in found}) <= 1e-12
+    with pytest.raises(ValueError, match="'x' has 2 axes, not 3"):
+        module.gradient({**params, "x": given["x"][:, 0], f"Delta_{output}": given["cotangents"][output]})
 
 
 def test_every_pass_states_before_and_after():
@@ -228,10 +313,14 @@ def test_users_names_stand_in_comments_only(name):
 def saved(cell: Cell, folder):
     path = folder / "saved.py"
     cell.compile().save(path)
+    return path, loaded(path)
+
+
+def loaded(path):
     spec = importlib.util.spec_from_file_location("saved", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return path, module
+    return module
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -392,7 +481,9 @@ def compiled_system(seed: int, backend: str) -> float:
     """The largest difference between compiled and reference over a generated system."""
     cell = Cell(generated.system(seed))
     params, given = problem(cell, T=4, seed=seed)
-    found = cell.compile(backend=backend).gradient(params, **given)[1]
+    program = cell.compile(backend=backend)
+    found = program.gradient(params, **given)[1]
+    assert "left out" not in program.report()
     return difference(found, gradients(cell, params, given, evaluate))
 
 

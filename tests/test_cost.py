@@ -121,7 +121,7 @@ def test_a_limit_is_named(what):
 
 
 def test_the_derivative_has_the_same_limits_and_its_text_is_read_back():
-    with pytest.raises(CellError, match="derivative of this cell has .* equations"):
+    with pytest.raises(CellError, match=r"derivative of this cell has .* equations"):
         Cell(FAMILIES["chain"](1_900)).backward()
     backward = Cell(FAMILIES["chain"](400)).backward()
     assert pickle.loads(pickle.dumps(backward)) == backward

@@ -24,6 +24,11 @@ TEXTS = [
     (" = tanh(x[t])", "missing", 1),
     ("h[t] == tanh(x[t])", "neither defines nor declares", 1),
     ("h[t] += x[t]", "not an expression", 1),
+    ("() = f(x=x[t])", "No name stands on the left", 1),
+    ("() = x[t]", "No name stands on the left", 1),
+    ("h[t] = x[()]", "brackets of `x` are empty", 1),
+    ("h[()] = x[t]", "brackets of `h` are empty", 1),
+    ("h[_t] = x[_t]", "index `_t` begins with an underscore", 1),
     ("h[t] = y[t] = x[t]", "not an expression", 1),
     ("h[t] := x[t]", "`:` has no meaning", 1),
     ("3 = x[t]", "left side", 1),
@@ -51,6 +56,14 @@ TEXTS = [
     ("h[t] = x[1:3]", "`:` has no meaning", 1),
     ("h[t] = 1e400 * x[t]", "not a number that can stand here", 1),
     ("h[t] = 2j * x[t]", "not a number that can stand here", 1),
+    ("h[t] = nan * x[t]", "`nan` is no number that can stand here", 1),
+    ("NaN: ()\nh[t] = x[t] + NaN", "`NaN` is no number that can stand here", 2),
+    ("h[t] = x[t] - Inf", "`Inf` looks like the number infinity", 1),
+    (RNN + "h[-1] = 0", "lies further out than any read reaches", 2),
+    ("y[t,j] = y[t-2,j-1] + x[t,j]\ny[-1,j] = 5", "read at shifted positions", 2),
+    ("s[t] = s[t-3] + x[t]\ns[-2] = 1\ns[-2] = 2", "`s[-2]` is defined twice", 3),
+    ("s[t] = s[-1] + x[t]", "no position along `t`", 1),
+    ("y = W @ v\nP = v * M\nz[t] = M @ x[t]", "A vector", 2),
     ("h[t] = True", "word of Python", 1),
     ("h[t] = 2x[t]", "not an expression", 1),
     # --- names
@@ -453,6 +466,28 @@ def test_data_that_do_not_fit_are_refused_by_name(method, changes, phrases):
         getattr(CELL, method)(params, **inputs)
     for phrase in phrases:
         assert phrase in str(caught.value)
+
+
+def test_an_input_given_by_its_place_is_asked_for_by_its_name():
+    cell = Cell("h[t] = tanh(W @ x[t] + U @ h[t-1])\nL = sum_t(sum(h[t]))")
+    params, x = cell.init(x=2, h=3), np.ones((4, 2))
+    program = cell.compile(backend="numpy")
+    for call in (cell.run, cell.gradient, cell.gradient_and_final, cell.unroll, cell.step, program.gradient,
+                 program.gradient_and_final, program.forward):
+        with pytest.raises(CellError, match=re.escape("An input is given by its name: `x=...`")):
+            call(params, x)
+    for call in (lambda: cell.gradient(params, None, x), lambda: cell.gradient(params, cotangents=x, x=x),
+                 lambda: cell.unroll(params, x=x).backward(x), lambda: cell.gradient(params, 5, x=x)):
+        with pytest.raises(CellError, match=r"Give a dict|Give its name"):
+            call()
+    with pytest.raises(CellError, match="There is no output"):
+        cell.backward(x)
+    assert cell.backward("h").outputs == cell.backward(["h"]).outputs
+
+
+def test_the_remedy_of_a_shape_that_nothing_says_is_a_declaration():
+    with pytest.raises(CellError, match=re.escape("Declare it, for instance `v: ()`, a number, or `v: (h, x)`, a")):
+        Cell("y = W @ v\nP = v * M\nz[t] = M @ x[t]")
 
 
 def test_an_error_about_an_array_shows_its_equation():

@@ -440,14 +440,10 @@ def test_files_that_are_none_of_ours(tmp_path):
     path = tmp_path / "m.npz"
     for content in (b"", b"hello", b"PK\x03\x04 broken"):
         path.write_bytes(content)
-        with pytest.raises(CellError, match="cannot be read"):
+        with pytest.raises(CellError, match="does not end with a digest"):
             load(path)
     np.savez(path, w=np.ones(3))
-    with pytest.raises(CellError, match="not written by"):
-        load(path)
-    with open(path, "wb") as file:
-        np.savez(file, format=np.array([{}], dtype=object))
-    with pytest.raises(CellError, match="cannot be read"):
+    with pytest.raises(CellError, match="does not end with a digest"):
         load(path)
     save(path, LINE, AT_ZERO)
     with pytest.raises(CellError, match="not where training stood"):

@@ -6,13 +6,16 @@ compares every example with the reference at its own length, and checks the grad
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import systems
 
 from autograd_rnn import Cell, CellError, Primitive, zoo
+from autograd_rnn import primitives as P
 from autograd_rnn.primitives import PRIMITIVES
 from autograd_rnn.printing.text import system_text
 
@@ -400,12 +403,175 @@ def test_roles():
     ("y[t] = E @ onehot(k[t])", {"E": ("y", "k"), "k": ()}),
     ("z: ()\ny[t] = z * x[t]", {"z": (), "y": ("x",)}),
     ("y[t] = t / T", {"y": ()}),
+    # a number at an end fits any shape, computed or not
+    *((f"h[t] = (1 - a) * h[t-1] + a * x[t]\nh[0] = {end}", {"a": ("x",), "h": ("x",), "x": ("x",)})
+      for end in ("0", "1 - 2 * pi", "-inf", "log(0)", "1 / T")),
+    ("y[t] = x[t-1]\nx[0] = 5", {"x": ("y",), "y": ("y",)}),
+    ("l: axis\ny[t,0] = 1\ny[t,l] = a[l] * y[t,l-1] + x[t,l]", {"y": ("x",), "a": ("x",)}),
+    ("h[t] = h[t-1] + sum(x[t])\nh[0] = 0", {"h": ()}),
+    # what might be a number in a product is like the product
+    ("y[t] = ((abs(W) * mask) @ diag(D)) @ x[t]", {"W": ("y", "x"), "mask": ("y", "x"), "D": ("x",)}),
+    ("h[t] = tanh(A) * h[t-1] + outer(x[t], b[t])", {"A": ("x", "b"), "h": ("x", "b")}),
+    ("h[t] = exp(A) * h[t-1] / (1 + B) + outer(x[t], b[t])", {"A": ("x", "b"), "B": ("x", "b")}),
+    ("h[t] = where(m > 0, outer(x[t], b[t]), h[t-1])", {"m": ("x", "b")}),
+    ("g = 0.5\nh[t] = tanh(g) * (W @ x[t])", {"g": (), "W": ("h", "x")}),
 ])
 def test_shapes(text, shapes):
     cell = Cell(text)
     alias = {n: d for d, names in cell.dims.items() for n in names}
     for name, dims in shapes.items():
         assert tuple(alias.get(d, d) for d in cell.shapes[name]) == tuple(alias.get(d, d) for d in dims)
+
+
+def test_pi_and_inf_are_numbers_unless_the_text_has_names_of_its_own():
+    cell = Cell("w[t] = sin(2 * pi * t / T) * x[t] + pi\nm[t] = maximum(m[t-1], sum(w[t]))\nm[0] = -inf\n"
+                "L = sum_t(m[t])")
+    x = np.random.default_rng(0).normal(size=(5, 3)) - 4
+    w = np.sin(2 * np.pi * np.arange(1, 6) / 5)[:, None] * x + np.pi
+    assert cell.parameters == ()
+    np.testing.assert_allclose(cell.run({}, x=x)["m"], np.maximum.accumulate(w.sum(axis=1)), rtol=1e-13)
+    value, gradients = cell.gradient({}, x=x)
+    for backend in ("numpy", "llvm"):
+        program = cell.compile(backend=backend)
+        np.testing.assert_allclose(program.gradient({}, x=x)[0], value, rtol=1e-13)
+        np.testing.assert_allclose(program.gradient({}, x=x)[1]["x"], gradients["x"], rtol=1e-12, atol=1e-14)
+    assert Cell(system_text(cell.system)).system == cell.system
+    assert r"-\infty" in cell.latex("m") and r"\pi" in cell.latex("w") and "oo" in str(cell.sympy()["m[0]"])
+    for text, parameters in (("pi: (s)\ns[t] = pi * x[t]", ("pi",)), ("a[t] = pi * x[t]\npi = softmax(q)", ("q",)),
+                             ("s: axis\na[t] = sum_s(pi[s]) * x[t]", ("pi",)), ("inf: ()\nh[t] = inf * x[t]", ("inf",)),
+                             ("f(pi) = 2 * pi\nh[t] = f(x[t]) * a", ("a",)), ("W: parameter\nh[t] = W @ x[t]", ("W",))):
+        assert Cell(text).parameters == parameters
+        assert Cell(system_text(Cell(text).system)).system == Cell(text).system
+
+
+MARGIN = Primitive(
+    "margin", lambda y, k: np.sum(y, axis=-1) - y.shape[-1] * np.sum(np.where(_is(k, y.shape[-1]), y, 0), axis=-1),
+    lambda g, y, a, k: (g * (P.like(1, a) - P.onehot(k) * P.sum(P.like(1, a))), None), shape="(n), k -> ()")
+
+
+def _is(k, n):
+    return np.asarray(k)[..., None] == np.arange(n)
+
+
+def test_a_class_is_what_the_signature_says():
+    """A primitive of one's own takes a class by the token `k`: role, number of classes, checks and gradients follow."""
+    cell = Cell("y[t] = W @ x[t]\nL = sum_t(margin(y[t], k[t]))", margin=MARGIN)
+    assert cell.system.roles["k"] == "class" and cell.dims["y"] == ("y", "k")
+    params, x, k = cell.init(x=2, k=3), np.random.default_rng(0).normal(size=(4, 2)), np.array([0, 2, 1, 2])
+    y = x @ params["W"].T
+    value, gradients = cell.gradient(params, x=x, k=k)
+    assert "k" not in gradients
+    np.testing.assert_allclose(value, np.sum(y) - 3 * np.sum(y[np.arange(4), k]), rtol=1e-13)
+    np.testing.assert_allclose(gradients["W"], (1 - 3 * _is(k, 3)).T @ x, rtol=1e-13)
+    assert cell.check_gradients(params, x=x, k=k).ok
+    for wrong, fact in ((k + 5, "classes from 5 to 7; there are 3"), (k * 1.0, "is a class and has dtype float64")):
+        with pytest.raises(CellError, match=fact):
+            cell.gradient(params, x=x, k=wrong)
+    inner = Cell("l[t] = margin(W @ x[t], k[t])", margin=MARGIN)
+    called = Cell("v[t] = inner(x=x[t], k=q[t])", inner=inner)
+    assert called.system.roles["q"] == "class"
+    for text, fact in (("L = sum_t(margin(x[t], k[t-1]))", "shifted position"),
+                       ("L = sum_t(margin(x[t], k[t-2]))", "one step"),
+                       ("y[t] = 2 * x[t]\nL = sum_t(margin(x[t], y[t]))", "wants a class")):
+        with pytest.raises(CellError, match=fact):
+            Cell(text, margin=MARGIN)
+
+
+KEYS = {  # the keys that `initial` and gradients share, and those of `final`
+    "h[t] = tanh(u * h[t-1] + x[t])": (["h[0]"], ["h[0]"]),
+    "h[t] = tanh(u * h[t+1] + x[t])": (["h[T+1]"], []),
+    "c[t,r] = u * c[t-1,r] + x[t,r]": (["c[0,r]"], ["c[0,r]"]),
+    "c[t,r] = u * c[t-1,r] + c[t,r-1] + x[t,r]": (["c[0,r]", "c[t,0]"], ["c[0,r]"]),
+    "s[t] = u * s[t-12] + x[t]": ([f"s[{-k}]" for k in range(12)], [f"s[{-k}]" for k in range(12)]),
+    "y[t] = u * x[t+3] + x[t]": (["x[T+1]", "x[T+2]", "x[T+3]"], []),
+    "y[t] = u * x[0] + x[t]": (["x[0]"], ["x[0]"]),
+    "y[t,r] = u * y[t-3,r] + x[t,r]": (["y[0,r]", "y[-1,r]", "y[-2,r]"], ["y[0,r]", "y[-1,r]", "y[-2,r]"]),
+    "y[t,r] = u * y[t-2,r-1] + x[t,r]": (["y[0,r]", "y[t,0]", "y[-1,r-1]"], ["y[0,r]", "y[-1,r-1]"]),
+}
+
+
+@pytest.mark.parametrize("text", KEYS)
+def test_ends_have_one_spelling(text):
+    """Every key of a gradient is a key of `initial`, and so is every key of `final`, in the same order."""
+    wanted, carried = KEYS[text]
+    cell = Cell("x: input()\nu: ()\n" + text)
+    output = cell.system.defined_in_order[-1]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3)[:len(cell.system.axes["x"])])
+    m = {output: rng.normal(size=x.shape)}
+    gradients = cell.gradient({"u": 0.5}, x=x, cotangents=m)[1]
+    assert [key for key in gradients if key not in ("u", "x")] == wanted
+    assert list(cell.run({"u": 0.5}, x=x).final) == [*carried, "t"]
+    initial = {key: rng.normal(size=np.shape(gradients[key])) for key in wanted}
+    values = []
+    for moved in (initial, {key: a + 1e-4 * rng.normal(size=np.shape(a)) for key, a in initial.items()}):
+        values.append((cell.gradient({"u": 0.5}, x=x, initial=moved, cotangents=m), moved))
+    (a, (b, there)) = (values[0][0], values[1])
+    step = sum(np.sum((there[key] - initial[key]) * (a[1][key] + b[1][key]) / 2) for key in wanted)
+    np.testing.assert_allclose(b[0] - a[0], step, rtol=1e-6)
+
+
+def test_a_season_goes_on_over_stretches():
+    """Twelve lags: an end for each of the twelve steps before, in the text too."""
+    x = np.random.default_rng(0).normal(size=40)
+    ends = "\n".join(f"s[{-k}] = {k + 1} * a" for k in range(12))
+    cell = Cell("x: input()\nu: ()\ns[t] = u * s[t-12] + x[t]\n" + ends)
+    params = {"u": 0.5, "a": 2.0}
+    by_hand = [2.0 * (k + 1) for k in range(11, -1, -1)]
+    for value in x:
+        by_hand.append(0.5 * by_hand[-12] + value)
+    np.testing.assert_allclose(cell.run(params, x=x)["s"], by_hand[12:], rtol=1e-14)
+    state, found = None, []
+    for part in (x[:5], x[5:12], x[12:30], x[30:]):
+        trace = cell.run(params, x=part, initial=state)
+        state = trace.final
+        found += list(trace["s"])
+    np.testing.assert_allclose(found, by_hand[12:], rtol=1e-14)
+    assert cell.check_gradients(params, x=x[:20], cotangents={"s": np.ones(20)}).ok
+    assert Cell(system_text(cell.system)).system == cell.system
+
+
+def test_final_is_asked_by_a_name_alone_too():
+    final = Cell("h[t] = h[t-1] + x[t]\nx: input()").run({}, x=np.ones(3)).final
+    assert final["h"] == final["h[0]"] == 3 and list(final) == ["h[0]", "t"]
+    for copied in (copy.deepcopy(final), pickle.loads(pickle.dumps(final))):
+        copied["h"] = 4
+        assert copied == {"h[0]": 4, "t": 3} and copied["h"] == 4
+    with pytest.raises(KeyError, match="is not carried on; there are h"):
+        final["q"]
+    assert "y" not in Cell("s[t] = s[t-2] + x[t]\nx: input()").run({}, x=np.ones(3)).final
+
+
+def test_products_are_read_without_recursion():
+    product, turned, power = " * ".join(["x[t]"] * 900), "W" + ".T" * 901, " @ ".join(["M"] * 900)
+    trace = Cell(f"x: input()\nh[t] = {product}\na = {turned} @ v\nb = {power}").run(
+        {"W": np.arange(6.0).reshape(3, 2), "v": np.ones(3), "M": np.array([[1.0, 1.0], [0.0, 1.0]])}, x=[1.001])
+    assert trace["h"] == pytest.approx(1.001**900) and trace["a"].tolist() == [6, 9] and trace["b"][0, 1] == 900
+
+
+@pytest.mark.parametrize("text", [
+    "_h[t] = tanh(U @ _h[t-1] + x[t])", "_h[t] = tanh(U @ _h[t-1] + x[t])\nh[t] = tanh(V @ _h[t])",
+    "_[t] = tanh(U @ _[t-1] + x[t])", "_h[t] = tanh(U @ _h[t-3] + W @ _x[t])\nd_h[t] = _h[t]\n_h[0] = _a",
+])
+def test_derived_cells_of_names_with_underscores_parse_back(text):
+    cell = Cell(text)
+    for derived in (cell.backward(), cell.tangent()):
+        assert Cell(derived.text).system == derived.system
+
+
+def test_two_private_names_of_calls_never_become_one():
+    tied = Cell("s[t] = tanh(_W @ x[t] + W @ x[t])")
+    assert Cell("h[t] = enc(x=x[t])", enc=Cell("s[t] = tanh(_W @ x[t])")).parameters == ("h_W",)
+    for text, enc in (("h[t] = enc(x=x[t])", tied), ("h[t] = enc(x=x[t])\nh_[t] = enc(x=x[t])", RNN)):
+        with pytest.raises(CellError, match="`h_W` of this call is taken"):
+            Cell(text, enc=enc)
+
+
+def test_a_derived_cell_with_rules_shows_what_it_showed():
+    backward = Cell("h[t] = tanh(U @ h[t-1] + W @ x[t])\nL = sum_t(sum(h[t]))").backward()
+    for same in (backward.initialised(U=1.0), backward.substitute(h="0.5 * tanh(a_h[t])")):
+        assert (str(same), same.outputs, same.loss) == (str(backward), backward.outputs, backward.loss)
+    assert (backward.initialised(U=1.0).init(x=2, h=2)["U"] == 1).all()
 
 
 def test_sizes_answer_to_the_name_of_any_variable():

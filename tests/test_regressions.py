@@ -199,6 +199,20 @@ def test_a_stretch_refuses_what_only_the_whole_sequence_tells(line, what):
     assert what in caught.value.fact
 
 
+@pytest.mark.parametrize("end, read", [("y[t,0] = x[t]", "y[t-1,l-1]"), ("y[t,0] = x[t]", "y[t-2,l-1]"),
+                                       ("y[t,L+1] = x[t]", "y[t-1,l+1]"), ("y[t,0] = x[t]", "y[t-1,0]")])
+def test_a_stretch_refuses_the_end_of_another_index_at_a_step_before(end, read):
+    """y[t-1,l-1] at the first step of a stretch would read y[t,0] of a step that it does not have."""
+    cell = Cell(f"l: axis\nx: input()\n{end}\ny[t,l] = {read} + x[t]")
+    final = cell.run({"l": 2}, x=np.arange(3.0)).final
+    with pytest.raises(CellError, match="is an end along another index"):
+        cell.run({"l": 2}, x=np.arange(3.0), initial=final)
+    plain = Cell("l: axis\nx: input()\ny[t,0] = 0\ny[t,l] = y[t-1,l-1] + x[t]")
+    whole = plain.run({"l": 2}, x=np.arange(6.0))["y"]
+    final = plain.run({"l": 2}, x=np.arange(3.0)).final
+    np.testing.assert_array_equal(plain.run({"l": 2}, x=np.arange(3.0, 6.0), initial=final)["y"], whole[3:])
+
+
 def test_a_stretch_is_told_what_follows_it():
     cell = Cell("y[t] = 0.5 * y[t+1] + x[t]\nx: input()")
     x = np.arange(5.0)

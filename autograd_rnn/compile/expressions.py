@@ -80,8 +80,8 @@ class Expressions:
     def value(self, n: Node) -> Text:
         """A node's value at the place where the writing stands."""
         if n.op is CONST:
-            value = n.params[0]
-            return Text(repr(value), ATOM if not repr(value).startswith("-") else 3)
+            value = repr(n.params[0]).replace("inf", "np.inf")
+            return Text(value, 3 if value.startswith("-") else ATOM)
         if n not in self.known and not n.args:
             return self.read(n) if n.op is READ else self.counted(n)
         text, fixed = self.known[n]

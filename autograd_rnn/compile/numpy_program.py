@@ -32,7 +32,7 @@ class NumpyProgram:
 
     def __init__(self, system: System, keep: Iterable[str] | None, passes: Iterable[Pass] = PASSES):
         """keep: the names that are wanted, all where None; what a mapping says True of has an array of its own."""
-        self.system = optimised(system, passes, keep)
+        self.system, self.refused = optimised(system, passes, keep)
         self.fresh = {n for n, whole in keep.items() if whole is True and n in self.system.defined
                       } if isinstance(keep, Mapping) else set()
         self.writer = Source(self.system, keep, _told(system, self.system), self.fresh)

@@ -50,8 +50,8 @@ def _valued(eq: Equation, value: Node) -> Equation:
 def gate_values(system: System) -> System:
     """f[t] * sigmoid(-a[t])  ->  f[t] * (1 - f[t]);  sech(a[t])**2  ->  1 - g[t]**2, where f, g are such gates.
 
-    These are off by 2 eps at most, whatever their size, which is right for a factor of a cotangent. So only derivatives
-    of gates are written so: where the text itself has sigmoid(-a) or sech(a), it may divide by it or take its logarithm.
+    These are off by 2 eps at most, whatever their size, which is right for a factor of a cotangent. So only
+    derivatives of gates are written so: a text that has sigmoid(-a) or sech(a) may divide by it or take its logarithm.
     """
     held = holders(system)
     stated = set(topological(eq.value for eq in system.equations if eq.line))
@@ -63,10 +63,10 @@ def gate_values(system: System) -> System:
         if n.op is P.mul and n.args[1].op is P.sigmoid and a.op is P.neg:
             gate = node(P.sigmoid, a.args[0])
             f = held.get(gate, gate)
-            return f * (1 - f) if n.args[0] in (gate, f) else None  # type: ignore[operator]
+            return node(P.mul, f, P.total(P.const(1), -f)) if n.args[0] in (gate, f) else None  # type: ignore[operator]
         if n.op is P.pow and n.params == (2,) and n.args[0].op is P.sech:
             gate = node(P.tanh, a)
-            return 1 - held.get(gate, gate) ** 2  # type: ignore[operator]
+            return P.total(P.const(1), -(held.get(gate, gate) ** 2))  # type: ignore[operator]
         return None
 
     done = rewrite((eq.value for eq in system.equations if not eq.line), change)
@@ -308,17 +308,20 @@ def live(system: System, keep: Iterable[str] | None) -> System:
     return system.keeping(eq for eq in system.equations if eq.name in wanted)
 
 
-def optimised(system: System, passes: Iterable[Pass] = PASSES,
-              keep: Iterable[str] | None = None) -> System:
-    """The system after these passes, in order; one that would make equations wait for each other is left out.
+def optimised(system: System, passes: Iterable[Pass] = PASSES, keep: Iterable[str] | None = None
+              ) -> tuple[System, dict[str, str]]:
+    """The system after these passes, in order, and what each refused pass says, by its name.
 
-    keep: the names that are wanted; what none of them needs is dropped on the way.
+    A pass is refused where its equations wait for each other or their shapes contradict one another: the system stays
+    as it was before. keep: the names that are wanted; what none of them needs is dropped on the way.
     """
+    refused: dict[str, str] = {}
     for change in passes:
-        changed = live(change(system), keep)
         try:
+            changed = live(change(system), keep)
             plan(changed)
-        except CellError:
-            continue
-        system = changed
-    return system
+        except CellError as error:
+            refused[change.__name__] = error.fact
+        else:
+            system = changed
+    return system, refused

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import Given
+from ..atomic import written
 from ..backpropagate import Wanted, adjoint_of, differentiate, wanted
 from ..bind import bind
 from ..equations import System
@@ -212,7 +213,7 @@ class Program:
             raise CellError(f"The program calls {names}, which a file of NumPy alone does not have.",
                             remedy="Write it with the library's own functions, or use the program here.")
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
-        Path(path).write_text(file_of(self.system, self.name, compiled_, derived), encoding="utf-8")
+        written(path, file_of(self.system, self.name, compiled_, derived).encode())
 
     def report(self, **sizes: int) -> str:
         """Which operations are in which loop and which happen for all steps at once, products, work, what is kept.
@@ -223,15 +224,15 @@ class Program:
         derived = adjoint_of(self.system, self.outputs, self.loss is not None)
         keep, time = wanted(self.system, derived, self.outputs), self.system.time
         if self._run is compiled:
-            writer = program_of(derived.system, keep).writer
-            kept = [n for n in writer.stores if n in writer.system.defined and time in writer.system.axes[n]]
-            return report(writer.system, kept, time, sizes)
+            program = program_of(derived.system, keep)
+            kept = [n for n in program.writer.stores if n in program.system.defined and time in program.system.axes[n]]
+            return report(program.system, kept, time, sizes, program.refused)
         machines = derived.system.__dict__.get("_machines", {})
         apart = self._memory is not None
         ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
         made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
         told = [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
-        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes),
+        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes, made.refused),
                           *(m.last for m in ran if m.last)])
 
     def __repr__(self):

@@ -87,7 +87,7 @@ def parts_of(forward: Bound, derived: Derived, resting: Mapping[str, str]) -> di
     for n, end in system.beginnings:
         name = derived.names[n]
         outside = 0 if end.base == "1" or name in resting else forward.given.extents[end.index] + 1
-        found[system.gradient_label(n, end)] = name, tuple(
+        found[system.labels[n, end]] = name, tuple(
             outside if i == end.index else slice(1, -1) for i in system.axes[n])
     if not forward.batched:
         one = {label: (0,) for label in found if label.split("[")[0] in system.per_example}

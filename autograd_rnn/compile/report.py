@@ -22,10 +22,12 @@ Work = Counter[tuple[str, ...]]  # how often a product of sizes stands in a sum
 MOVES = (P.split, P.concat, P.slice, P.transpose, P.like, rows, split_rows, columns)
 
 
-def report(system: System, kept: Iterable[str], time: str | None, sizes: Mapping[str, int]) -> str:
+def report(system: System, kept: Iterable[str], time: str | None, sizes: Mapping[str, int],
+           refused: Mapping[str, str]) -> str:
     """Which operations are in which loop, their products and work, and what is kept for each step.
 
     kept: variables with an array along time. sizes: numbers for sizes and extents, by name; the totals are then told.
+    refused: passes of the compiler that were left out, and why.
     """
     places: dict[tuple[Loop, ...], list[Node]] = {}
     for step, path in levels(system).items():
@@ -44,6 +46,7 @@ def report(system: System, kept: Iterable[str], time: str | None, sizes: Mapping
     bytes_kept = sum((numbers(system, system.shapes[n]) for n in kept), Work())
     lines.append(f"kept for each step of an example: {told(bytes_kept)} numbers")
     lines.append(f"work of a step: {told(total)}, in loops {told(inside)}")
+    lines += [f"left out: the pass `{name}`, since it would not hold: {fact}" for name, fact in refused.items()]
     if sizes:
         known = known_sizes(system, sizes, {name for names in total + bytes_kept for name in names})
         lines.append(f"with these sizes: {count(total, known):,} operations a step of an example, "

@@ -24,15 +24,27 @@ def gradient(values):
     """Every gradient by name, from parameters, inputs and cotangents by name: {given}.
 
     Sequences are (T, batch, size). A value just outside is given by its position: {labels}.
-    Raises ValueError for a name that means nothing here, and for an array with too many axes or too few.
+    Raises ValueError for a name that means nothing here, for what is missing, and for arrays that do not fit.
     """
-    ranks, ends = {ranks}, {ends}
-    unknown = sorted(set(values) - set(ranks) - {{label for label, _ in ends}})
+    axes, ends = {axes}, {ends}
+    unknown = sorted(set(values) - set(axes) - {{label for label, _ in ends}})
     if unknown:
         raise ValueError(f"{{unknown[0]!r}} is neither an array of this cell nor a value just outside")
-    for name, rank in ranks.items():
-        if name in values and np.ndim(values[name]) != rank:
-            raise ValueError(f"{{name!r}} has {{np.ndim(values[name])}} axes, not {{rank}}: sequences are (T, batch, size)")
+    for name in {needed}:
+        if name not in values:
+            raise ValueError(f"{{name!r}} is missing: its axes are ({{', '.join(map(str, axes[name]))}})")
+    known = {{}}
+    for name in [name for name in axes if name in values]:
+        shape = np.shape(values[name])
+        if len(shape) != len(axes[name]):
+            raise ValueError(f"{{name!r}} has shape {{shape}}: its axes are ({{', '.join(map(str, axes[name]))}})")
+        for axis, size in zip(axes[name], shape):
+            wanted = axis if isinstance(axis, int) else known.setdefault(axis, size)
+            if size != wanted:
+                raise ValueError(f"{{name!r}} has shape {{shape}}: its axis {{axis!r}} is {{size}}, not {{wanted}}")
+    for name in {whole}:
+        if np.asarray(values[name]).dtype.kind not in "iu":
+            raise ValueError(f"{{name!r}} has dtype {{np.asarray(values[name]).dtype}}: give whole numbers")
     dtype = np.result_type(*(np.asarray(values[n]) for n in {floats}))
 {sizes}
     arrays = [
@@ -40,6 +52,9 @@ def gradient(values):
     ]
     for key, position in ends:
         if key in values:
+            shape = np.shape(arrays[position[0]][position[1]])
+            if np.shape(values[key]) != shape:
+                raise ValueError(f"{{key!r}} has shape {{np.shape(values[key])}}: the other arrays make it {{shape}}")
             arrays[position[0]][position[1]] = values[key]
     with np.errstate(all="ignore"):
         found = run(arrays, workspace({extents}, {all_sizes}, batch, dtype), {extents}, {all_sizes}, batch, dtype, {{}})
@@ -95,7 +110,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
             continue  # the text says what it is
         axis = system.axes[n].index(at.index)
         where = tuple(slice(1, -1) if k != axis else (0 if at.base == "1" else -1) for k in range(len(system.axes[n])))
-        ends.append((system_.gradient_label(n, at), (slots[n], where)))
+        ends.append((system_.labels[n, at], (slots[n], where)))
     results, unreached = [], []
     for n in system_.having("parameter", "input"):
         adjoint = derived.names.get(n)
@@ -109,10 +124,11 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         results.append(f"        {n!r}: {text},")
     if unreached:
         results.append(f"        **{{n: np.zeros(np.shape(values[n]), dtype) for n in {unreached} if n in values}},")
-    ranks = {n: len(s.axes[n]) + (n in s.per_example) + len(s.shapes[n])
-             for s, names in ((system, given), (system_, unreached)) for n in names} | dict.fromkeys(lone, 0)
+    named = {n: axes_of(s, n) for s, names in ((system_, unreached), (derived.system, given)) for n in names}
+    named |= dict.fromkeys(lone, ())
     loader = _LOADER.format(
-        given=", ".join([*given, *(n for n in unreached if n not in given)]), ranks=ranks,
+        given=", ".join([*given, *(n for n in unreached if n not in given)]), axes=named, needed=[*given, *lone],
+        whole=[n for n in given if system.roles[n] == "class"] + [*lone],
         labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
         floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],
         sizes="\n".join(known.values()), arrays="\n".join(rows), ends=ends, results="\n".join(results),
@@ -120,3 +136,8 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
     head = '"""' + f"{name or 'A cell'}: forward and backward, in NumPy alone.\n\n" + "\n".join(
         f"    {equation(eq)}" for eq in derived.forward.equations) + '\n"""\n\n'
     return head.replace("\\", "") + made.source + loader
+
+
+def axes_of(system: System, name: str) -> tuple[str | int, ...]:
+    """What each axis of an array is, by name, or its size."""
+    return (*(i.upper() for i in system.axes[name]), *["batch"] * (name in system.per_example), *system.shapes[name])

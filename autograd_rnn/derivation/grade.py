@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
-from ..elaborate import Elaboration, delay_copies, delays
+from ..elaborate import Elaboration, delays
 from ..equations import Equation, System
 from ..errors import CellError
 from ..graph import CONST, READ, Node, const, read, topological
@@ -150,7 +150,7 @@ class _Homework:
                 self.refused[sources.get(e.line, q.line.number)] = e
         self.equations: list[Equation] = self.home.equations
         self.own = [eq for eq in self.equations if eq.name not in self.names]
-        self.copies = frozenset(d.derived.names[name] for name in delay_copies(d.derived.forward)
+        self.copies = frozenset(d.derived.names[name] for name in d.derived.forward.copies
                                 if name in d.derived.names)
         self.true = {(eq.name, eq.at): value for eq, value in _written_out(d, self.copies)}
         self.points: dict[tuple[int, bool, bool], Values] = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arrays import Given
-from ..elaborate import delay_copies, delays
+from ..elaborate import delays
 from ..equations import Equation, System, free_indices
 from ..errors import CellError
 from ..evaluate import evaluate
@@ -55,7 +55,7 @@ class Values:
         shape = lambda n: tuple(s if isinstance(s, int) else given.sizes[s] for s in system.shapes[n])
         self.declared = {n: Declaration(n, "input" if n in system.per_example else "parameter", shape(n), None, NOWHERE)
                          for n in system.axes}
-        copies = delay_copies(d.derived.forward)
+        copies = d.derived.forward.copies
         self.copies = {eq.value: eq.name for eq in system.equations if eq.name in copies}
         self.known: dict[Node, Value] = {}
         if free:
@@ -63,7 +63,7 @@ class Values:
 
     def _freed(self, d: Derivation) -> dict[str, np.ndarray]:
         """Every name's values where the cotangents are drawn."""
-        sent = {*d.derived.carries, *(d.derived.names.get(name) for name in delay_copies(d.derived.forward))}
+        sent = {*d.derived.carries, *(d.derived.names.get(name) for name in d.derived.forward.copies)}
         kept = [eq for eq in self.system.equations if eq.name in d.derived.forward.axes or eq.name in sent]
         drawn, values = {}, dict(self.given.values)
         rng = np.random.default_rng(self.given.batch)

@@ -21,7 +21,10 @@ Rule = Callable[[np.ndarray, np.ndarray, Arrays, float], tuple[np.ndarray, Array
 
 @dataclass(frozen=True)
 class Optimiser:
-    """A learning rate and a rule (p, g, slots, rate) -> (p, slots), applied to each array that has a gradient."""
+    """A learning rate and a rule (p, g, slots, rate) -> (p, slots), applied to each array that has a gradient.
+
+    name: of what the state means. Optimisers that differ in their numbers alone share it.
+    """
 
     name: str
     rate: float
@@ -66,7 +69,8 @@ def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False, decay: float
 
     if nesterov and not momentum:
         raise CellError("Nesterov's step needs momentum.", remedy="Give momentum=0.9, for instance.")
-    return Optimiser("sgd", rate, rule)
+    kind = " with Nesterov momentum" if nesterov else " with momentum" if momentum else ""
+    return Optimiser("sgd" + kind, rate, rule)
 
 
 def rmsprop(rate: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, momentum: float = 0.0,
@@ -81,7 +85,7 @@ def rmsprop(rate: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, momentum
         v = momentum * slots.get("v", 0.0) + step
         return p - rate * v, {"s": s, "v": v}
 
-    return Optimiser("rmsprop", rate, rule)
+    return Optimiser("rmsprop" + (" with momentum" if momentum else ""), rate, rule)
 
 
 def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,

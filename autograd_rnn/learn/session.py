@@ -6,11 +6,13 @@ The command line and a notebook start the same session. Results are returned; pr
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,7 @@ GLANCE = 5000  # characters of the validation text that are looked at while trai
 STRETCH = 1000  # characters of a validation stream that are run at a time
 
 
-FIXED = ("layers", "size", "embedding", "dropout", "dtype")  # what a model that was begun cannot change
+FIXED = ("layers", "size", "embedding", "dropout", "dtype", "optimiser")  # what training that was begun cannot change
 
 
 def _setting(default, help: str, choices=None, least=0):
@@ -75,8 +77,10 @@ class Settings:
             value, choices, least = getattr(self, f.name), f.metadata["choices"], f.metadata["least"]
             if choices and value not in choices:
                 raise CellError(f"The setting `{f.name}` is {value!r}.", remedy=f"It is one of {', '.join(choices)}.")
-            if not choices and not least <= value < float("inf"):
-                raise CellError(f"The setting `{f.name}` is {value}.", remedy=f"Give a number from {least}.")
+            kind = Integral if f.type == "int" else Real
+            if not choices and not (isinstance(value, kind) and least <= value < float("inf")):
+                wanted = "whole number" if kind is Integral else "number"
+                raise CellError(f"The setting `{f.name}` is {value!r}.", remedy=f"Give a {wanted} from {least}.")
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,12 @@ def begin(cell: Cell, text: str, settings: Settings) -> tuple[Cell, Point, Text]
 def resume(path: str | Path, text: str) -> tuple[Cell, Point, Text, dict]:
     """(model, point, data, settings) of a checkpoint; the text must keep to the model's alphabet."""
     model, point, about = load_point(path)
-    if "alphabet" not in about:
-        raise CellError(f"The file `{path}` holds no character model.")
-    return model, point, encode(text, about["alphabet"]), about["settings"]
+    alphabet, settings = about.get("alphabet"), about.get("settings")
+    if not isinstance(alphabet, str) or not isinstance(settings, dict) or set(settings) != {
+            f.name for f in fields(Settings)}:
+        raise CellError(f"The file `{path}` holds no character model with its settings.",
+                        remedy="Go on from a file that `train --save` has written.")
+    return model, point, encode(text, alphabet), settings
 
 
 def characters(model: Cell, start: Point, data: Text, settings: Settings, log: str | Path | None = None,
@@ -176,12 +183,20 @@ def merged(saved: dict, given: dict) -> Settings:
     for name in FIXED:
         if given.get(name, saved[name]) != saved[name]:
             raise CellError(f"The saved model has {name} {saved[name]}, not {given[name]}.",
-                            remedy="Go on with the model as it is, or begin another.")
+                            remedy="Go on with what was begun, or begin another.")
     return Settings(**{**saved, **given})
 
 
 def _lines(path):
-    return open(path, "a", encoding="utf-8") if path else nullcontext()
+    """A file to append lines to, each of them in one write; half a line that a killed session left is ended first."""
+    if not path:
+        return nullcontext()
+    if Path(path).is_file() and Path(path).stat().st_size:
+        with open(path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+    return open(path, "a", encoding="utf-8")
 
 
 def bar_of(total: int, done: int, unit: str, shown: bool = True):

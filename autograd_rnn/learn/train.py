@@ -34,7 +34,8 @@ class Point:
 
     params: by name. state: the optimiser's. carried: the cell's, into the next stretch. seed: of the noise, drawn anew
     for each step from (seed, step). loss, norm, rate: per target, of the gradient before clipping, and of the learning,
-    in the step that led here. history: (step, validation loss); best: the parameters of the lowest.
+    in the step that led here. history: (step, validation loss); best: the parameters of the lowest. optimiser: the name
+    of the one whose state this is.
     """
 
     params: Arrays
@@ -47,6 +48,7 @@ class Point:
     rate: float = float("nan")
     history: tuple[tuple[int, float], ...] = ()
     best: Arrays | None = None
+    optimiser: str | None = None
 
 
 def program_of(cell: Cell | Program) -> Program:
@@ -58,8 +60,13 @@ def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimis
             clip: float | None = None) -> Point:
     """One step of truncated BPTT: gradient of the mean loss, clipped to norm `clip`, and the optimiser's update.
 
-    Raises CellError, naming variable and step, where data, parameters, loss or gradients are not finite.
+    Raises CellError, naming variable and step, where data, parameters, loss or gradients are not finite; naming both
+    optimisers where the Point's state is another's.
     """
+    if (point.state or point.optimiser) and point.optimiser != optimiser.name:
+        raise CellError(f"The Point was trained with {point.optimiser or 'an optimiser that it does not name'}; it is "
+                        f"to go on with {optimiser.name}, which would read the state in its own way.",
+                        remedy="Go on with it, or begin the state anew: replace(point, state={}, optimiser=None).")
     step, program = point.step + 1, program_of(cell)
     try:
         initial = None if batch.fresh else point.carried
@@ -76,7 +83,7 @@ def advance(cell: Cell | Program, point: Point, batch: Batch, optimiser: Optimis
     except CellError as e:
         raise CellError(f"Training stopped at step {step}. {e.fact}", e.line, e.number, e.column, e.remedy) from e
     return replace(point, params=params, state=state, carried=final, step=step, loss=float(value) / batch.targets,
-                   norm=norm, rate=rate)
+                   norm=norm, rate=rate, optimiser=optimiser.name)
 
 
 def train(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: Batches, steps: int,
@@ -112,34 +119,39 @@ def fit(cell: Cell | Program, start: Point | Mapping[str, np.ndarray], batches: 
                   validate=validate, every=every, patience=patience, goal=goal)
     good = point = start if isinstance(start, Point) else Point(dict(start))
     points = train(cell, point, batches, steps, optimiser, schedule, clip)
-    while True:
-        try:
-            following = next(points, None)
-        except CellError:
-            if keep:
-                keep(good)
-            raise
-        except KeyboardInterrupt:
-            if keep:
+    try:
+        while not over([loss for _, loss in point.history], patience, goal):
+            try:
+                following = next(points, None)
+            except CellError:
+                if keep:
+                    keep(good)
+                raise
+            if following is None:
+                break
+            following = replace(following, history=point.history, best=point.best)
+            due = following.step % every == 0 or following.step == steps
+            if due and validate:
+                loss = float(validate(following.params))
+                best = following.params if loss < min((v for _, v in point.history), default=np.inf) else point.best
+                following = replace(following, history=(*point.history, (following.step, loss)), best=best)
+            good, point = point, following  # a step counts when it has been judged: else it is done again
+            if report:
+                report(point)
+            if due and keep:
                 keep(point)
-            raise
-        if following is None:
-            return point
-        good, point = point, replace(following, history=point.history, best=point.best)
-        due = point.step % every == 0 or point.step == steps
-        if due and validate:
-            loss = float(validate(point.params))
-            best = point.params if loss < min((v for _, v in point.history), default=np.inf) else point.best
-            point = replace(point, history=(*point.history, (point.step, loss)), best=best)
-        if report:
-            report(point)
-        if due and keep:
+    except KeyboardInterrupt:
+        if keep:
             keep(point)
-        losses = [v for _, v in point.history]
-        if due and patience is not None and stalled(losses, patience):
-            return point
-        if due and goal is not None and losses and losses[-1] <= goal:
-            return point
+        raise
+    return point
+
+
+def over(losses: list[float], patience: int | None, goal: float | None) -> bool:
+    """Whether the validations so far end training, by patience or by reaching the goal."""
+    if goal is not None and losses and losses[-1] <= goal:
+        return True
+    return patience is not None and stalled(losses, patience)
 
 
 def stalled(losses: list[float], patience: int) -> bool:

@@ -6,6 +6,7 @@ without brackets, `{0:9}^{{\\top}}`, and is itself one weaker than the weakest i
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
@@ -125,6 +126,9 @@ def _one(system: System, n: Node, x: list[Operand], done: dict[Node, Operand], a
 
 
 def _number(value: float) -> Operand:
+    if abs(value) in (math.pi, math.inf):
+        text = "-" * (value < 0) + (r"\infty" if math.isinf(value) else r"\pi")
+        return Operand(text, 1 if value < 0 else ATOM)
     mantissa, _, exponent = repr(value).partition("e")
     text = mantissa + (rf" \cdot 10^{{{int(exponent)}}}" if exponent else "")
     return Operand(text, 1 if text.startswith("-") else 2 if exponent else ATOM)

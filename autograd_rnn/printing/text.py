@@ -83,7 +83,7 @@ def system_text(system: System) -> str:
         shape = "" if d.shape is None else f"({', '.join(map(str, d.shape))})"
         if d.kind == "bernoulli":
             shape = f"({', '.join([*map(str, d.shape or ()), repr(d.probability)])})"
-        kind = "" if d.kind == "parameter" else d.kind
+        kind = "" if d.kind == "parameter" and shape else d.kind
         if d.name in system.axes:
             lines.append(f"{d.name}: {kind}{shape}")
     return "\n".join(lines + [equation(eq) for eq in system.equations])

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import written
 from ..cell import Cell
 from ..errors import CellError
 from ..learn.session import bar_of
-from ..learn.store import written
 from ..learn.text import read_text
 from ..tasks import tasks
 from ..tasks.bench import Run, carry_out, found, side_by_side
@@ -221,7 +221,7 @@ def keep(folder: Path, known: dict[str, Candidate], one: Candidate) -> None:
     """A new cell among those that are known, and in its file."""
     path = folder / "cells" / f"{len(known):05}-{one.name}.cell"
     path.parent.mkdir(parents=True, exist_ok=True)
-    written(path, lambda file: file.write(str(one).encode()))
+    written(path, str(one).encode())
     known[one.name] = one
 
 
@@ -245,7 +245,7 @@ def tell(one: Candidate, place: float | None, folder: Path, bar) -> None:
         text = f"# {line}; {place:.3f} of the best start cell\n{one.text}\n"
         path = folder / "best" / f"{one.name}.cell"
         path.parent.mkdir(parents=True, exist_ok=True)
-        written(path, lambda file: file.write(text.encode()))
+        written(path, text.encode())
         if bar is not None:
             bar.write(text, file=sys.stdout)
         else:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -26,17 +26,20 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import written
 from ..cell import Cell
 from ..compile.program import Program
 from ..errors import CellError
 from ..init import Rule, biases, uniform
 from ..learn.session import OPTIMISERS, SCHEDULES, Settings, bar_of
-from ..learn.store import load_point, save_point, written
+from ..learn.store import load_point, save_point
 from ..learn.train import Point, fit
 from ..zoo import zoo
 from . import Data, Task, tasks
 
 SAVED = 60.0  # seconds between checkpoints
+RESULT = {"task", "cell", "text", "values", "settings", "weights", "steps", "sequences", "solved", "valid", "test",
+          "error", "seconds"}  # what is told of a run
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -146,7 +149,7 @@ def carry_out(run: Run, folder: str | Path, backend: str = "auto") -> dict[str, 
     began, before = time.monotonic(), 0.0
     if checkpoint.exists():
         _, point, about = load_point(checkpoint)
-        before = about["seconds"]
+        before = float(about.get("seconds", 0.0))
     saved = time.monotonic()
 
     def seconds() -> float:
@@ -177,7 +180,7 @@ def carry_out(run: Run, folder: str | Path, backend: str = "auto") -> dict[str, 
         "valid": min(valid, default=None) if error is None else None,
         "test": task.measured(program, params, data, data.test) if error is None else None,
         "error": error, "seconds": round(seconds(), 1)}
-    written(path, lambda file: file.write(json.dumps(result, indent=1).encode()))
+    written(path, json.dumps(result, indent=1).encode())
     checkpoint.unlink(missing_ok=True)
     return result
 
@@ -190,7 +193,16 @@ def missing(runs: Iterable[Run], folder: str | Path) -> list[Run]:
 def found(runs: Iterable[Run], folder: str | Path) -> list[dict[str, Any]]:
     """The results of those that are done."""
     files = (run.file(folder) for run in runs)
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    return [result_in(file) for file in files if file.exists()]
+
+
+def result_in(file: Path) -> dict[str, Any]:
+    """What `carry_out` has written."""
+    with suppress(ValueError, RecursionError):
+        result = json.loads(file.read_bytes())
+        if isinstance(result, dict) and set(result) >= RESULT:
+            return result
+    raise CellError(f"The file `{file}` holds no result of a run.", remedy="Remove it: then the run is done again.")
 
 
 def carry_out_all(runs: Iterable[Run], folder: str | Path, workers: int = 1) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -24,6 +25,7 @@ y = V @ h[T] + c
 L = cross_entropy(y, k)
 """
 NOTES = 88
+LARGEST = 2**24  # bytes of an array of a music file
 
 
 @cache
@@ -35,20 +37,40 @@ def pieces(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """
     if not path:
         raise CellError("No music is given.", remedy="Give an npz file: --set path=FILE; see docs/results.md.")
-    with np.load(path, allow_pickle=False) as file:
-        wanted = [f"{part}_{what}" for part in ("train", "valid", "test") for what in ("lengths", "packed")]
-        missing = [name for name in wanted if name not in file.files]
-        if missing:
-            raise CellError(f"The file `{path}` has no `{missing[0]}`.", remedy="It wants " + ", ".join(wanted) + ".")
-        arrays = {name: file[name] for name in wanted}
-    found = {}
+    wanted = [f"{part}_{what}" for part in ("train", "valid", "test") for what in ("lengths", "packed")]
+    arrays, found = arrays_of(path, wanted), {}
     for part in ("train", "valid", "test"):
-        lengths = arrays[f"{part}_lengths"].astype(int)
-        rows = np.split(np.unpackbits(arrays[f"{part}_packed"], axis=1)[:, :NOTES], np.cumsum(lengths)[:-1])
+        lengths, packed = arrays[f"{part}_lengths"], arrays[f"{part}_packed"]
+        if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size or lengths.min() < 1:
+            raise CellError(f"The file `{path}` has `{part}_lengths` that are no lengths of pieces.",
+                            remedy="They are whole numbers from 1, one for each piece.")
+        lengths = lengths.astype(int)
+        if packed.dtype != np.uint8 or packed.shape != (lengths.sum(), NOTES // 8):
+            raise CellError(f"The file `{path}` has `{part}_packed` of shape {packed.shape} and dtype {packed.dtype}.",
+                            remedy=f"By its lengths it is {(int(lengths.sum()), NOTES // 8)}, and uint8.")
+        rows = np.split(np.unpackbits(packed, axis=1), np.cumsum(lengths)[:-1])
         frames = np.zeros((lengths.max(), len(lengths), NOTES))
         for n, piece in enumerate(rows):
             frames[:len(piece), n] = piece
         found[part] = frames, lengths
+    return found
+
+
+def arrays_of(path: str, wanted: list[str]) -> dict[str, np.ndarray]:
+    """Arrays of an npz file by name; none is unpacked that would take more than `LARGEST` bytes."""
+    with open(path, "rb") as opened:
+        try:
+            sizes = {m.filename: m.file_size for m in ZipFile(opened).infolist()}
+            opened.seek(0)
+            file = np.load(opened, allow_pickle=False)
+            found = {name: file[name] for name in wanted if 0 < sizes.get(f"{name}.npy", 0) <= LARGEST}
+        except Exception as e:  # zip and npy fail in a dozen ways
+            raise CellError(f"The file `{path}` cannot be read as an npz file: {type(e).__name__}.",
+                            remedy="Give one that numpy.savez has written, with " + ", ".join(wanted) + ".") from e
+    for name in wanted:
+        if name not in found:
+            raise CellError(f"The file `{path}` has no `{name}` of at most {LARGEST:,} bytes.",
+                            remedy="It wants " + ", ".join(wanted) + ".")
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 
 import numpy as np
 
 from ..errors import CellError
 from ..learn.data import Batch, Batches
+from ..learn.text import read_text
 from .task import Data, Task
 
 WAVE = """
@@ -16,6 +18,7 @@ y[t] = V @ h[t] + c
 L = sum_t(mse(y[t], goal[t]))
 """
 LEARNT = 0.67
+YEAR = 12  # steps back to where a monthly series was a year ago
 SERIES = """
 h[t] = cell(x=v[t-1])
 y[t] = V @ h[t] + c
@@ -36,15 +39,44 @@ def sines(batch: int, length: int, seed: int, T: int, count: int) -> Data:
 
 
 def column(path: str) -> np.ndarray:
-    """The last column of a CSV file with a heading, as numbers."""
+    """The last column of a CSV file with a heading, as numbers: commas between columns, points before decimals.
+
+    Raises CellError, naming line and column, for what may be meant otherwise: `;` or tabs between columns (there a
+    comma stands before decimals), rows of another length than the heading, a file without a heading.
+    """
     if not path:
         raise CellError("No series is given.", remedy="Give a CSV file: --set path=FILE.")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
+    reader = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff")), strict=True)
+
+    def refused(line: int, place: int, what: str) -> CellError:
+        return CellError(f"The file `{path}`, line {line}, column {place}: {what}.", remedy="Give a heading, then rows "
+                         "with as many columns, commas between them, a number like 1.5 in the last.")
+
     try:
-        return np.array([float(row[-1]) for row in rows if row])
-    except ValueError as e:
-        raise CellError(f"The file `{path}` has a last column that is no number: {e}.") from e
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as e:
+        raise refused(reader.line_num, 1, str(e)) from e
+    for k, (line, row) in enumerate(rows):
+        width = len(rows[0][1])
+        for place, field in enumerate(row, 1):
+            if ";" in field or "\t" in field:
+                raise refused(line, place, f"`{field}` has a `;` or a tab")
+        if len(row) != width:
+            raise refused(line, len(row), f"the row has {len(row)} columns, the heading {width}")
+        if (k == 0) is is_number(row[-1]):
+            raise refused(line, width, f"`{row[-1]}` is {'no heading' if k == 0 else 'no number'}")
+    return np.array([float(row[-1]) for _, row in rows[1:]])
+
+
+def is_number(text: str) -> bool:
+    """
+    >>> [is_number(text) for text in ("1.5", " -2e3", "1,5", "nan", "")]
+    [True, True, False, False, False]
+    """
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
 
 
 def series(batch: int, length: int, seed: int, path: str) -> Data:
@@ -56,9 +88,14 @@ def series(batch: int, length: int, seed: int, path: str) -> Data:
     values = column(path)
     last = int(LEARNT * len(values))
     first = last * 4 // 5
-    if first < 2:
-        raise CellError(f"A series of {len(values)} numbers is too short.")
-    mean, deviation = values[:first].mean(), values[:first].std()
+    if last < YEAR or last == len(values):
+        raise CellError(f"A series of {len(values)} numbers is too short.",
+                        remedy=f"Its first {LEARNT:.0%} must be at least {YEAR}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = values[:first].mean(), values[:first].std()
+    if np.ptp(values[:first]) == 0 or not 0 < deviation < np.inf:
+        raise CellError(f"The {first} numbers to learn from have the deviation {deviation:g}: they cannot be scaled.",
+                        remedy="Give a series that changes, of numbers below 1e150.")
 
     def part(begin: int, end: int) -> Batches:
         v = ((values[:end] - mean) / deviation)[:, None, None]
@@ -95,7 +132,7 @@ TASKS = {
                    "for testing; what comes before is learnt from, but its last fifth, on which it is judged. "
                    "Root of the mean squared error, in the series' units.",
         text=SERIES, data=series, measure="RMSE", numbers=dict(path=""),
-        baselines={"what came before": persistence, "what came 12 before": lambda path: persistence(path, 12)},
+        baselines={"what came before": persistence, "what came 12 before": lambda path: persistence(path, YEAR)},
         settings=dict(size=16, batch=1, steps=1000, every=20, lr=5e-3),
     ),
 }

@@ -341,7 +341,7 @@ def compare(name, transcription, given_ends=True, padding=0):
                 deep = tuple(extents[i] for i in system.axes[n] if i in system.model)
                 shape = (*deep, batch, *(known[d] for d in system.shapes[n]))
                 deep_first = len(deep) if system.axes[n] != ("t", "b", "a") else 2
-                ends[system.gradient_label(n, at)] = (n, deep_first, rng.normal(size=shape) if given_ends
+                ends[system.labels[n, at]] = (n, deep_first, rng.normal(size=shape) if given_ends
                                                       else np.zeros(shape))
 
     leaf = lambda v, n: torch.tensor(v, requires_grad=np.asarray(v).dtype.kind == "f" and n in cell.parameters)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Machine:
         for n, seed in self.inner.items():
             system = with_inner_product(system, n, seed)
         self.keep = {n: whole is True for n, whole in keep.items()} | {inner_product(n): True for n in self.inner}
-        self.system = optimised(system, passes, self.keep)
+        self.system, self.refused = optimised(system, passes, self.keep)
         self.dtype = np.dtype(np.float64 if double else np.float32)
         self.bytes = self.dtype.itemsize
         vector, rows = registers()
@@ -69,7 +70,7 @@ class Machine:
             self.writer = Writer(self.system, double, vector // self.bytes, rows)
             self.partition = Partition(self.system, self.keep, self.writer, awake, apart)
             try:
-                phases = self.partition.phases()
+                self.phases = self.partition.phases()
                 break
             except Overwritten as lost:
                 awake |= lost.args[0]
@@ -78,13 +79,17 @@ class Machine:
         self.sums: set[str] = set()  # functions that sum over rows
         self.summed: dict[Node, Sum] = {}
         self.references: dict[int, list] = {}
-        self.steps = list(self.written(phases, apart))
-        self.code = Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
-        self.made = {s for kind, x in phases if kind == "reference" for s in steps_of(x)}  # by the reference
+        self.steps = list(self.written(self.phases, apart))
+        self.made = {s for kind, x in self.phases if kind == "reference" for s in steps_of(x)}  # by the reference
         self.spaces: dict[tuple, list[Space]] = {}
         self.last = ""  # what the last run took
         self.fault = ""  # where its values differ from the reference's
         self.sizes: dict[tuple, dict[str, int]] = {}
+
+    @cached_property
+    def code(self) -> Code:
+        """The functions, made when they are first called."""
+        return Code(self.writer.module, [x for kind, x in self.steps if kind in ("rows", "parts")])
 
     def written(self, phases: Iterable[tuple[str, Any]], apart: bool):
         """The steps of a run: names of functions, over examples or parts; results; the reference's functions."""

@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
+
+from ...atomic import written
 
 
 @cache
@@ -38,13 +41,14 @@ def registers() -> tuple[int, int]:
     return (32, 4) if features.get("avx2") else (16, 4)
 
 
-def folder() -> Path:
-    """Where compiled code is kept: the user's cache folder."""
+def folder() -> Path | None:
+    """Where compiled code is kept: the user's cache folder, or None where that is no absolute path."""
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     else:
-        base = os.environ.get("XDG_CACHE_HOME", "~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
-    return Path(base).expanduser() / "autograd_rnn"
+        base = os.environ.get("XDG_CACHE_HOME") or ("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+    path = Path(os.path.expanduser(base)) / "autograd_rnn"  # without a home the `~` stays
+    return path if path.is_absolute() else None
 
 
 class Code:
@@ -53,11 +57,10 @@ class Code:
     def __init__(self, module, names: Sequence[str]):
         text = str(module)
         key = sha256(f"{llvmlite.__version__} {llvm.llvm_version_info} {_processor()}\n{text}".encode()).hexdigest()
-        path = folder() / f"{key}.o"
-        binary = _kept(path)
+        binary = _kept(key)
         if binary is None:
             binary = _assembled(text, _target())
-            _keep(path, binary)
+            _keep(key, binary)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
         self._engine.finalize_object()
@@ -75,24 +78,38 @@ def _assembled(text: str, machine) -> bytes:
     return machine.emit_object(module)
 
 
-def _kept(path: Path) -> bytes | None:
-    """The code in a file that is whole: LLVM takes what it is given."""
+def _kept(key: str) -> bytes | None:
+    """The code kept under a key, where it is whole and nobody else can have written it: LLVM takes what it is given."""
+    home = folder()
     try:
-        found = path.read_bytes()
+        if home is None or not _private(os.stat(home)):
+            return None
+        with open(home / f"{key}.o", "rb") as file:
+            found = file.read() if _private(os.fstat(file.fileno())) else b""
     except OSError:
         return None
-    return found[32:] if found[:32] == sha256(found[32:]).digest() else None
+    return found[32:] if found[:32] == _digest(key, found[32:]) else None
 
 
-def _keep(path: Path, binary: bytes) -> None:
-    """Written aside and moved, so that nobody reads half a file; a folder that cannot be written is no error."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        aside.write_bytes(sha256(binary).digest() + binary)
-        aside.replace(path)
-    except OSError:
-        pass
+def _keep(key: str, binary: bytes) -> None:
+    """Code for the next process; a folder that is not the user's own, or cannot be written, is no error."""
+    home = folder()
+    with suppress(OSError):
+        if home is not None:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _private(os.stat(home)):
+                written(home / f"{key}.o", _digest(key, binary) + binary)
+                (home / f"{key}.o").chmod(0o600)
+
+
+def _digest(key: str, binary: bytes) -> bytes:
+    """Of key and code together, so that one cell's code under another's key is found out."""
+    return sha256(key.encode() + binary).digest()
+
+
+def _private(found: os.stat_result) -> bool:
+    """Whether this user owns it and nobody else may write to it; Windows gives each user a folder of his own."""
+    return not hasattr(os, "geteuid") or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
 def cores() -> int:
