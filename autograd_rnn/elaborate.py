@@ -63,7 +63,7 @@ class Elaboration:
         self.extents = {extent_name(i): i for i in self.indices}
         self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
                                  if isinstance(n, ast.Name))
-        indexed = {n.value.id for _, e in self.expressions() for n in ast.walk(e) if isinstance(n, ast.Subscript)}
+        indexed = {n.value.id for _, nodes, _ in self.expressions for n in nodes if isinstance(n, ast.Subscript)}
         self.numbers = {n: v for n, v in NUMBERS.items() if n not in {*self.targets, *parsed.declarations, *indexed}}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.find_axes()
