@@ -8,14 +8,15 @@ the end `dc[0]` as `dc_tm1[1]`. So adjoint equations read forward values only wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from . import primitives as P
-from .equations import Equation, System, joined
+from .equations import BATCH, Equation, System, joined
 from .errors import CellError
 from .gradient import Step, Typing, jvp, pullback, vjp
 from .graph import CONST, READ, Node, Position, const, extent, index, node, read, topological
+from .naming import Names, holders, images, name_parts, prefixed, repeated, tag, with_names
 from .parse import Declaration, Line
 
 
@@ -42,14 +43,22 @@ def differentiable(system: System) -> frozenset[str]:
 
 def depending(system: System, names: Iterable[str]) -> frozenset[str]:
     """These names and all that are computed from them through something differentiable."""
-    found, changed = set(names), True
-    while changed:
-        changed = False
-        for eq in system.equations:
-            if eq.name not in found and eq.value in active_nodes([eq.value], found):
-                found.add(eq.name)
-                changed = True
-    return frozenset(found)
+    readers: dict[Node | str, list[Node | str]] = {}
+    for n in system.nodes:
+        if n.op is READ:
+            readers.setdefault(n.params[0], []).append(n)
+        for k, a in enumerate(n.args):
+            if n.op.vjp is not None and k not in n.op.shape_only:
+                readers.setdefault(a, []).append(n)
+    for eq in system.equations:
+        readers.setdefault(eq.value, []).append(eq.name)
+    reached: list[Node | str] = list(names)
+    found = set(reached)
+    while reached:
+        new = [r for r in readers.get(reached.pop(), ()) if r not in found]
+        found.update(new)
+        reached += new
+    return frozenset(n for n in found if isinstance(n, str))
 
 
 def active_nodes(roots: Iterable[Node], names) -> set[Node]:
@@ -78,98 +87,21 @@ def outputs_of(system: System) -> tuple[str, ...]:
     return tuple(dict.fromkeys(eq.name for eq in system.equations if not eq.end and eq.name not in inner))
 
 
-class _Names:
-    """Fresh names: none that the text has, none twice."""
-
-    def __init__(self, system: System):
-        self.taken = set(system.axes) | set(system.indices) | {i.upper() for i in system.indices}
-
-    def fresh(self, name: str) -> str:
-        candidate, k = name, 2
-        while candidate in self.taken:
-            candidate, k = joined(name, str(k)), k + 1
-        self.taken.add(candidate)
-        return candidate
-
-    def prefix(self, names) -> str:
-        """`d`, or the first of d2_, d3_, ... that clashes with no name."""
-        k, prefix = 2, "d"
-        while any(prefixed(prefix, name) in self.taken for name in names):
-            prefix, k = f"d{k}_", k + 1
-        return prefix
-
-
-def prefixed(prefix: str, name: str) -> str:
-    """dh, d2_h; of `_h` d_h, for no name has two underscores in a row."""
-    return joined(prefix, name) if prefix.endswith("_") else prefix + name
-
-
-def tag(at: tuple[Position, ...]) -> str:
-    """How a position is told in a name: [t-1] tm1, [t+1] tp1, [T] T, [1] 1."""
-    words = []
-    for p in at:
-        if p.base == "i" and p.offset:
-            words.append(p.index + ("m" if p.offset < 0 else "p") + str(abs(p.offset)))
-        elif p.base != "i":
-            words.append(str(p).replace("+", "p"))
-    return joined(*words) if words else ""
-
-
-def holders(system: System) -> dict[Node, Node]:
-    """The variable that holds an expression's value, varying with just what the expression varies with."""
-    held: dict[Node, Node] = {}
-    for eq in system.equations:
-        variable = read(eq.name, eq.at)
-        if eq.value.args and system.free(variable) == system.free(eq.value):
-            held.setdefault(eq.value, variable)
-    return held
-
-
 def name_preactivations(system: System) -> System:
     """f[t] = sigmoid(W @ x[t] + b)  ->  a_f[t] = W @ x[t] + b;  f[t] = sigmoid(a_f[t])"""
-    names = _Names(system)
-    held = holders(system)
-    named: dict[Node, Node] = {}
-    before: dict[Equation, list[Equation]] = {}
-    axes = dict(system.axes)
+    homes: dict[Node, Equation] = {}
     for eq in system.equations:
         for n in topological([eq.value]):
             for a in n.args if _activation(n) else ():
                 affine = a.op is P.matmul or (a.op is P.add and any(x.op is P.matmul for x in a.args))
-                if not affine or a in named or not system.free(a) <= {*eq.free, "batch"}:
-                    continue
-                if a in held:
-                    named[a] = held[a]
-                    continue
-                free = tuple(i for i in eq.free if i in system.free(a))
-                at = tuple(Position(i) for i in free)
-                name = names.fresh(joined("a", eq.name, tag(eq.at)) if eq.end else joined("a", eq.name))
-                axes[name] = free
-                named[a] = read(name, at)
-                before.setdefault(eq, []).append(Equation(name, at, a, eq.line))
-    if not named:
-        return system
-    equations = []
-    for eq in system.equations:
-        for pre in before.get(eq, ()):
-            others = {k: v for k, v in named.items() if k is not pre.value}
-            equations.append(replace(pre, value=replaced(pre.value, others)))
-        equations.append(replace(eq, value=replaced(eq.value, named if eq.value not in named else {})))
-    return System(equations, axes, system.model, system.declarations)
+                if affine and system.free(a) <= {*eq.free, BATCH}:
+                    homes.setdefault(a, eq)
+    return with_names(system, homes, lambda name: joined("a", name))
 
 
 def _activation(n: Node) -> bool:
     """A function of each component, like sigmoid: what it is applied to is a pre-activation."""
     return n.op.pointwise and n.op.infix is None and n.op.vjp is not None and n.op not in (P.where, P.like)
-
-
-def replaced(root: Node, stand_ins: dict[Node, Node]) -> Node:
-    """The expression with whole subexpressions replaced, largest first."""
-    order = topological([root], lambda n: () if n in stand_ins else n.args)
-    new: dict[Node, Node] = {}
-    for n in order:
-        new[n] = stand_ins[n] if n in stand_ins else node(n.op, *(new[a] for a in n.args), params=n.params)
-    return new[root]
 
 
 def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Derived:
@@ -185,31 +117,47 @@ def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Deriv
                             remedy="Outputs: " + ", ".join(sorted(system.defined)) + ".")
         if name not in active:
             raise CellError(f"`{name}` depends on nothing that has a gradient.")
-    given, system = system, name_preactivations(system)
-    named = [Step("name", read(eq.name, eq.at), old.value, eq.value) for old in given.equations
-             for eq in system.definitions[old.name] if eq.at == old.at and eq.value is not old.value]
-    active = differentiable(system)
-    names = _Names(system)
-    prefix = names.prefix(system.axes)
-    typing = Typing(system)
-    adjoints = {name: names.fresh(prefixed(prefix, name)) for name in system.axes if name in active}
-    for name, adj in adjoints.items():
-        typing.declare(adj, typing.ranks[name], name in system.per_example)
-    seeds = {} if unit else {name: names.fresh(joined("Delta" + prefix[1:-1], name)) for name in outputs}
-    builder = _Adjoint(system, typing, adjoints, seeds, outputs, names, active_nodes(
-        (eq.value for eq in system.equations), active), named)
-    return builder.build()
+    return _written_short(name_preactivations(system), lambda named: _Adjoint(system, named, outputs, unit).build())
+
+
+def _written_short(system: System, derive: Callable[[System], tuple[Derived, Mapping[Node, Node]]]) -> Derived:
+    """What `derive` makes of the system, with names for the parts whose value, or whose cotangent or tangent, would
+    make a new equation too long.
+
+    derive gives, beside its result, cotangents or tangents as they stand in the new equations -> what they belong to.
+    """
+    while True:
+        derived, sources = derive(system)
+        derived.system.bounded("The derivative of this cell")
+        own = set(system.nodes)
+        found = (n if n in own else sources.get(n) for n in repeated(derived.system.equations))
+        named = name_parts(system, [n for n in found if n is not None])
+        if named.equations == system.equations:
+            return derived
+        system = named
 
 
 class _Adjoint:
-    def __init__(self, system, typing, adjoints, seeds, outputs, names, active, record):
-        self.system, self.typing, self.adjoints = system, typing, adjoints
-        self.seeds, self.outputs, self.names, self.active = seeds, outputs, names, active
-        self.record: list[Step] = record
+    """One reverse sweep over a system, and the system that it makes."""
+
+    def __init__(self, given: System, system: System, outputs: tuple[str, ...], unit: bool):
+        self.system, self.outputs = system, outputs
+        self.names, self.typing = Names(system), Typing(system)
+        active = differentiable(system)
+        self.active = active_nodes((eq.value for eq in system.equations), active)
+        prefix = self.names.prefix(system.axes)
+        self.adjoints = {name: self.names.fresh(prefixed(prefix, name)) for name in system.axes if name in active}
+        for name, adj in self.adjoints.items():
+            self.typing.declare(adj, self.typing.ranks[name], name in system.per_example)
+        self.seeds = {} if unit else {name: self.names.fresh(joined("Delta" + prefix[1:-1], name)) for name in outputs}
+        self.record = [Step("name", read(eq.name, eq.at), old.value, eq.value) for old in given.equations
+                       for eq in system.definitions[old.name] if eq.at == old.at and eq.value is not old.value]
         self.axes = dict(system.axes)
         self.carry_names: dict[Node, str] = {}
+        self.sources: dict[Node, Node] = {}
 
-    def build(self) -> Derived:
+    def build(self) -> tuple[Derived, dict[Node, Node]]:
+        """The adjoint system; every cotangent as it stands there, and the node it belongs to."""
         live = self.reachable()
         while True:  # an equation whose adjoint has no terms sends nothing back
             terms, carries, rules = self.sweep(live)
@@ -218,7 +166,7 @@ class _Adjoint:
                 break
             live = [eq for eq in live if eq not in dead and not (eq.end and not terms.get((eq.name, eq.at)))]
         self.record += rules
-        return self.assemble(terms, carries)
+        return self.assemble(terms, carries), self.sources
 
     def reachable(self) -> list[Equation]:
         """Equations that the outputs depend on through something differentiable."""
@@ -238,7 +186,9 @@ class _Adjoint:
         """
         roots = [(eq.value, read(self.adjoints[eq.name], eq.at)) for eq in reversed(live)]
         found, rules = vjp(roots, self.typing, self.active.__contains__)
-        held = holders(self.system)
+        images_of = images(found.values(), holders(self.system))
+        self.sources = {images_of[g]: n for n, g in reversed(found.items()) if n.args}
+        users = self.users(live)
         terms: dict[tuple[str, tuple[Position, ...]], list[tuple[Node, Node]]] = {}
         for name in self.outputs:
             at = self.main(name)
@@ -250,7 +200,7 @@ class _Adjoint:
                 continue
             name, at = n.params
             here = [p for p in at if not (p.base == "i" and not p.offset)]
-            term = self.uses(n, live), replaced(g, held)
+            term = self.uses(n, users[n]), images_of[g]
             if not here or (len(here) == 1 and here[0].outside):  # at its own step, or at a defined end
                 terms.setdefault((name, at), []).append(term)
             else:
@@ -260,10 +210,19 @@ class _Adjoint:
                 terms.setdefault((n.params[0], where), []).append((carry, carry))
         return terms, carries, rules
 
-    def uses(self, n: Node, live: list[Equation]) -> Node:
+    def users(self, live: list[Equation]) -> dict[Node, list[Equation]]:
+        """The equations that use each read."""
+        found: dict[Node, list[Equation]] = {}
+        for eq in live:
+            for n in topological([eq.value]):
+                if n.op is READ:
+                    found.setdefault(n, []).append(eq)
+        return found
+
+    def uses(self, n: Node, users: Iterable[Equation]) -> Node:
         """The cotangent of a read, as the sum over the equations that use it."""
         return P.total(*(pullback(read(self.adjoints[eq.name], eq.at), read(eq.name, eq.at), n, self.typing)
-                         for eq in live if n in topological([eq.value])))
+                         for eq in users))
 
     def stated(self, name: str, at: tuple[Position, ...], terms: Iterable[tuple[Node, Node]]) -> Equation:
         """The adjoint equation that these terms make, and its step in the record."""
@@ -352,9 +311,13 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
     for name in leaves:
         if name not in system.having("parameter", "input"):
             raise CellError(f"`{name}` has no direction: it is no parameter or real input.")
-    system = name_preactivations(system)
+    return _written_short(name_preactivations(system), lambda named: _tangent(named, leaves))
+
+
+def _tangent(system: System, leaves: list[str]) -> tuple[Derived, dict[Node, Node]]:
+    """The tangent system; every tangent as it stands there, and the node it belongs to."""
     moving = depending(system, leaves)
-    names, typing = _Names(system), Typing(system)
+    names, typing = Names(system), Typing(system)
     dots = {name: names.fresh(joined(name, "dot")) for name in system.axes if name in moving}
     axes, declarations = dict(system.axes), dict(system.declarations)
     for name, dot in dots.items():
@@ -371,12 +334,13 @@ def tangent(system: System, wrt: Iterable[str] | None = None) -> Derived:
             t = jvp(n, tangents, typing)
             if t is not None and not (t.op is CONST and t.params[0] == 0):
                 tangents[n] = t
-    held = holders(system)
+    images_of = images(tangents.values(), holders(system))
     new = []
     for eq in system.equations:
         if eq.name in dots and eq.value in tangents:
-            new.append(Equation(dots[eq.name], eq.at, replaced(tangents[eq.value], held)))
+            new.append(Equation(dots[eq.name], eq.at, images_of[tangents[eq.value]]))
         elif eq.name in dots and not eq.end:
             new.append(Equation(dots[eq.name], eq.at, const(0)))
     seeds = {name: dots[name] for name in leaves}
-    return Derived(System([*system.equations, *new], axes, system.model, declarations), system, dots, seeds)
+    derived = Derived(System([*system.equations, *new], axes, system.model, declarations), system, dots, seeds)
+    return derived, {images_of[t]: n for n, t in reversed(tangents.items()) if n.args}

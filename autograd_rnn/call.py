@@ -135,7 +135,7 @@ class _Call:
             return self.passed[name]
         if name in self.passed:  # nothing is substituted through a shift: the argument gets a name
             private, main = self.place(name, tuple(Position(i) for i in self.callee.axes[name]))
-            if not any(eq.name == private for eq in self.home.equations):
+            if (private, main) not in self.home.places:
                 self.home.define(Equation(private, main, self.passed[name], self.line))
         return read(*self.place(name, positions))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -62,12 +63,12 @@ class Cell:
             if key not in cells and key not in leaves:
                 raise CellError(f"`{key}` is a {type(value).__name__}, neither a Cell nor a Primitive.",
                                 remedy="Pass what the text calls: Cell(text, enc=Cell(...), erf=Primitive(...)).")
-        self.text, self.name = inspect.cleandoc(text) if isinstance(text, str) else text, name
         self._called = cells_and_primitives
         self._rules: dict[str, Rule] = {}
         self._shown: frozenset[str] | None = None
         system, calls = elaborate(text, {k: c.system for k, c in cells.items()}, leaves)
         self.system: System = system
+        self.text, self.name = inspect.cleandoc(re.sub(r"\A(?:[ \t]*\n)+", "\n", text)), name
         for prefix, key in calls.items():  # a called cell brings its own initialisation
             callee = cells[key]
             weights = {*callee.parameters} - biases(callee.system) if "default" in callee._rules else ()

@@ -10,10 +10,22 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, count
 
 from .call import inline
-from .equations import BATCH, LANE, Equation, System, copies_of, copy_word, free_indices, joined, renamed
+from .equations import (
+    BATCH,
+    LANE,
+    MOST_EQUATIONS,
+    Equation,
+    System,
+    copies_of,
+    copy_word,
+    free_indices,
+    joined,
+    renamed,
+)
 from .graph import (
     CONST,
     READ,
@@ -24,7 +36,8 @@ from .graph import (
     read,
     topological,
 )
-from .parse import Definition, Parsed, parse
+from .naming import name_parts, repeated
+from .parse import Definition, Line, Parsed, parse
 from .reader import Reader
 from .signature import class_operands
 
@@ -50,7 +63,7 @@ class Elaboration:
         self.extents = {extent_name(i): i for i in self.indices}
         self.targets = frozenset(n.id for d in parsed.definitions for t in d.targets for n in ast.walk(t)
                                  if isinstance(n, ast.Name))
-        indexed = {n.value.id for _, e in self.expressions() for n in ast.walk(e) if isinstance(n, ast.Subscript)}
+        indexed = {n.value.id for _, nodes, _ in self.expressions for n in nodes if isinstance(n, ast.Subscript)}
         self.numbers = {n: v for n, v in NUMBERS.items() if n not in {*self.targets, *parsed.declarations, *indexed}}
         self.axes: dict[str, tuple[str, ...]] = {}
         self.find_axes()
@@ -63,19 +76,18 @@ class Elaboration:
 
     # --- names ---------------------------------------------------------------------------------------------------
 
-    def expressions(self):
-        for d in self.parsed.definitions:
-            for target in d.targets:
-                yield d.line, target
-            yield d.line, d.expression
-        for f in self.parsed.functions.values():
-            yield f.line, f.expression
+    @cached_property
+    def expressions(self) -> list[tuple[Line, list[ast.AST], frozenset[str]]]:
+        """The line, the nodes and the local names of every side of `=`."""
+        sides = [(d.line, e, frozenset()) for d in self.parsed.definitions for e in (*d.targets, d.expression)]
+        sides += [(f.line, f.expression, frozenset(f.parameters)) for f in self.parsed.functions.values()]
+        return [(line, [*ast.walk(expression)], local) for line, expression, local in sides]
 
     def find_indices(self) -> frozenset[str]:
         """Every name that stands in brackets; a capital there is the extent of its lower-case index."""
         found = set(self.model)
-        for line, expression in self.expressions():
-            for n in ast.walk(expression):
+        for line, nodes, _ in self.expressions:
+            for n in nodes:
                 if isinstance(n, ast.Subscript):
                     if isinstance(n.slice, ast.Tuple) and not n.slice.elts:
                         raise line.error(f"The brackets of `{n.value.id}` are empty.", n,
@@ -90,20 +102,20 @@ class Elaboration:
     def find_axes(self):
         """The index that each place in a name's brackets runs over, from all its occurrences."""
         places: dict[str, list] = {}
-        for line, expression in self.expressions():
-            inside = {id(s.value) for s in ast.walk(expression) if isinstance(s, ast.Subscript)}
-            called = {id(c.func) for c in ast.walk(expression) if isinstance(c, ast.Call)}
-            local = set()
-            for f in self.parsed.functions.values():
-                if f.expression is expression:
-                    local = set(f.parameters)
-            bracketed = {id(m) for s in ast.walk(expression) if isinstance(s, ast.Subscript) for m in ast.walk(s.slice)}
-            for n in ast.walk(expression):
+        for line, nodes, local in self.expressions:
+            aside: set[int] = set()  # names that are called, or stand with brackets or in them
+            for n in nodes:
+                if isinstance(n, ast.Subscript):
+                    aside.add(id(n.value))
+                    aside.update(map(id, ast.walk(n.slice)))
+                elif isinstance(n, ast.Call):
+                    aside.add(id(n.func))
+            for n in nodes:
                 if isinstance(n, ast.Subscript):
                     raw = n.slice.elts if isinstance(n.slice, ast.Tuple) else [n.slice]
                     places.setdefault(n.value.id, []).append((line, n, [self.axis_of(line, r) for r in raw]))
-                elif (isinstance(n, ast.Name) and id(n) not in inside | called | bracketed
-                      and n.id not in local | self.indices and n.id not in {*self.extents, *self.numbers}):
+                elif isinstance(n, ast.Name) and id(n) not in aside and not (
+                        n.id in local or n.id in self.indices or n.id in self.extents or n.id in self.numbers):
                     places.setdefault(n.id, []).append((line, n, []))
         for name, seen in places.items():
             line, n, _ = seen[0]
@@ -218,6 +230,9 @@ class Elaboration:
             raise eq.line.error(f"`{eq.name}` is declared as {declared.kind} and also defined.", 0,
                                 "Remove the declaration or the definition.")
         self.equations.append(eq)
+        if len(self.equations) > MOST_EQUATIONS:
+            raise eq.line.error(f"The text, with its calls written out, has more than {MOST_EQUATIONS} equations.", 0,
+                                "Write repeated equations once, over an index: `l: axis`.")
 
     def finish(self) -> System:
         equations = delays(self.equations, self.axes)
@@ -226,6 +241,7 @@ class Elaboration:
                 raise d.line.error(f"`{d.name}` is declared but never used.", 0, "Remove the line, or use the name.")
             self.axes.setdefault(d.name, ())
         system = System(equations, self.axes, self.model, self.declarations)
+        system.bounded("The text, with its calls and far reads written out,")
         for eq in system.equations:
             for n in topological([eq.value]):
                 for k in class_operands(n):
@@ -247,7 +263,7 @@ class Elaboration:
                 line = next(d.line for d in self.parsed.definitions if re.search(rf"\b{name}\b", d.line.source))
                 raise line.error(f"`{name}` is an argument of `run`, `gradient` or `init` and cannot be given by name.",
                                  line.source.find(name), f"Rename it, for instance to `{name}_`.")
-        return system
+        return name_parts(system, repeated(system.equations))
 
     def check_class(self, eq, k, op, system):
         if k.op is not READ or k.params[0] in system.defined:
@@ -279,6 +295,9 @@ def delays(equations: Iterable[Equation], axes: dict[str, tuple[str, ...]], know
                     copies[copied] = next(c for c in free if c not in axes)
                     axes[copies[copied]] = tuple(p.index for p in rest if not p.outside)
                     made.append(Equation(copies[copied], tuple(map(Position, axes[copies[copied]])), copied, eq.line))
+                    if len(made) > MOST_EQUATIONS:
+                        raise eq.line.error(f"Far reads need more than {MOST_EQUATIONS} copies.", 0,
+                                            "Read fewer steps back, or give what lies far back as an input.")
                 source = copies[copied]
                 rest = tuple(p._replace(offset=p.offset - _one_step(p).offset) if p.base == "i" else p
                              for p in rest if not p.outside)

@@ -18,6 +18,8 @@ from .graph import CONST, EXTENT, INDEX, READ, Node, Position, node, option, rea
 from .parse import Declaration, Line
 
 BATCH = "batch"
+MOST_EQUATIONS = 2_000  # of a system, calls and far reads written out
+MOST_OPERATIONS = 10_000
 LANE = "lane"  # independent copies of everything: what the complex step perturbs
 T = TypeVar("T")
 
@@ -65,6 +67,15 @@ class System:
         """
         made = self.__dict__.setdefault(what, {})
         return made[key] if key in made else made.setdefault(key, make())
+
+    def bounded(self, what: str) -> System:
+        """The system, if it is small enough to be made, printed and differentiated in a moment; `what` it is."""
+        for many, most, words in ((len(self.equations), MOST_EQUATIONS, "equations"),
+                                  (len(self.nodes), MOST_OPERATIONS, "operations")):
+            if many > most:
+                raise CellError(f"{what} has {many} {words}; a system has at most {most}.", remedy=(
+                    "Write repeated equations once, over an index: `l: axis`; give what lies far back as an input."))
+        return self
 
     # --- who is who ----------------------------------------------------------------------------------------------
 
@@ -226,15 +237,28 @@ class System:
         """Names with a value for each example: inputs, what has a data index, and what is computed from such."""
         found = {name for name in self.axes if self.roles[name] in ("input", "class", "noise")
                  or any(i not in self.model for i in self.axes[name])}
-        changed = True
-        while changed:
-            changed = False
-            free: dict[Node, frozenset[str]] = {}
-            for eq in self.equations:
-                if eq.name not in found and BATCH in free_indices(eq.value, found, self.model, free):
-                    found.add(eq.name)
-                    changed = True
-        return frozenset(found)
+        if not self.defined - found:
+            return frozenset(found)
+        readers: dict[Node | str, list[Node | str]] = {}  # what varies with the batch if its operand or variable does
+        reached: list[Node | str] = list(found)
+        for n in self.nodes:
+            along = option(n) if n.op in (INDEX, EXTENT) or n.op.fill is not None else None
+            sums_batch = along == BATCH and not (n.args and not tokens_reduce(n))
+            if n.op is READ:
+                readers.setdefault(n.params[0], []).append(n)
+            elif along is not None and along not in self.model and not sums_batch:
+                reached.append(n)
+            for k, a in enumerate(n.args):
+                if k not in n.op.shape_only and not sums_batch:
+                    readers.setdefault(a, []).append(n)
+        for eq in self.equations:
+            readers.setdefault(eq.value, []).append(eq.name)
+        done: set[Node | str] = set(reached)
+        while reached:
+            new = [r for r in readers.get(reached.pop(), ()) if r not in done]
+            done.update(new)
+            reached += new
+        return frozenset(name for name in self.axes if name in done)
 
     @cached_property
     def _free(self) -> dict[Node, frozenset[str]]:

@@ -138,13 +138,7 @@ class _Plan:
     def private(self, loop: Loop, made: set[Node]) -> set[Node]:
         """Nodes of a loop that nothing outside it reads."""
         inside = set(_flat(loop.body))
-        outside: set[Node] = set()
-        for n in self.consumers:
-            for consumer in self.consumers[n]:
-                if consumer not in inside:
-                    outside.add(n)
-                    break
-        return made - outside
+        return {n for n in made if inside.issuperset(self.consumers.get(n, ()))}
 
     @cached_property
     def consumers(self) -> dict[Node, list]:

@@ -190,7 +190,8 @@ def _order(system, vertices, edges, rank, stuck) -> tuple:
 
 def _loop_index(system, edges) -> tuple[str, int] | None:
     """An index along which all of a component's distances point one way: data indices before model indices."""
-    for i in sorted(system.indices, key=lambda i: i in system.model):
+    found = {i for _, _, d in edges for i in d}
+    for i in sorted((i for i in system.indices if i in found), key=lambda i: i in system.model):
         distances = {d.get(i, ALL) for _, _, d in edges}
         if ALL not in distances and distances != {0} and (max(distances) <= 0 or min(distances) >= 0):
             return i, 1 if min(distances) < 0 else -1

@@ -18,7 +18,7 @@ from .errors import CellError
 
 LONGEST_TEXT = 200_000
 LONGEST_LINE = 20_000
-MOST_LINES = 5_000
+MOST_LINES = 2_000
 DEEPEST = 40
 LARGEST_EXPONENT = 10**6
 LARGEST = 1e300
@@ -149,6 +149,9 @@ def source_lines(text: str) -> Iterator[Line]:
     pending, number, depth = "", 0, 0
     for k, raw in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         raw = raw.replace("\t", " ").rstrip()
+        if not raw and not pending:
+            yield Line("", k)
+            continue
         body = raw.split("#", 1)[0]
         if not pending:
             number = k
@@ -216,13 +219,14 @@ def _expression(line: Line, text: str, start: int) -> ast.expr:
     except (RecursionError, MemoryError, ValueError):
         raise line.error("The expression is too deep to read.", start + lead,
                          "Name a part of it in a line of its own.") from None
-    for n in ast.walk(tree):
+    nodes = [*ast.walk(tree)]
+    for n in nodes:
         if hasattr(n, "col_offset"):
             n.col_offset += start + lead
             n.end_col_offset += start + lead
-    for n in ast.walk(tree):
+    for n in nodes:
         _allow(line, n)
-    _finite(line, tree)
+    _finite(line, nodes)
     return tree
 
 
@@ -234,10 +238,10 @@ def _spelling(c: str, called: str) -> str:
     return f"Write `{ascii}`." if ascii else "Names are ASCII: write `alpha`."
 
 
-def _finite(line: Line, tree: ast.expr) -> None:
+def _finite(line: Line, nodes: list[ast.AST]) -> None:
     """Numbers that meet numbers stay numbers: `1/0` and `2**5000` are slips."""
     values: dict[ast.AST, float] = {}
-    for n in reversed([*ast.walk(tree)]):  # operands before what is made of them
+    for n in reversed(nodes):  # operands before what is made of them
         match n:
             case ast.Constant():
                 values[n] = float(n.value)

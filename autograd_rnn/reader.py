@@ -18,7 +18,7 @@ from .signature import signature
 if TYPE_CHECKING:
     from .elaborate import Elaboration
 
-EXPANSIONS = 10_000  # calls of the text's own functions
+EXPANDED = 20_000  # operations of a text's functions, written out at every call
 OPERATIONS = {ast.Mult: P.mul, ast.Div: P.div, ast.Mod: P.mod, ast.MatMult: P.matmul}
 
 
@@ -204,9 +204,9 @@ class Reader:
                                   n, f"Write `{function.name}({', '.join(function.parameters)})`.")
         if self.depth > 20:
             raise self.line.error(f"`{function.name}` calls itself.", n, "A function is a formula, not a recursion.")
-        self.home.expansions += 1
-        if self.home.expansions > EXPANSIONS:
-            raise self.line.error(f"The functions of this text are called more than {EXPANSIONS} times.", n,
+        self.home.expansions += sum(1 for _ in ast.walk(function.expression))
+        if self.home.expansions > EXPANDED:
+            raise self.line.error(f"The functions of this text, written out, have more than {EXPANDED} operations.", n,
                                   "Define a variable for what is used again and again.")
         local = dict(zip(function.parameters, map(self.node, n.args)))
         return Reader(self.home, function.line, self.scope, local, self.depth + 1).node(function.expression)

@@ -7,7 +7,10 @@ A shape is a tuple of dimensions: () a number, (n) a vector, (m n) a matrix. Lit
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import chain
 from typing import Any
 
 from .errors import CellError
@@ -31,12 +34,12 @@ class Dim:
 
 
 class Shape:
-    """A tuple of dimensions, or not known yet."""
+    """A tuple of dimensions, or not known yet; `waiting` are the places of the nodes that want to know."""
 
-    __slots__ = ("dims", "parent", "where")
+    __slots__ = ("dims", "parent", "waiting", "where")
 
     def __init__(self, where, dims=None):
-        self.parent, self.dims, self.where = None, dims, where
+        self.parent, self.dims, self.where, self.waiting = None, dims, where, []
 
     def root(self):
         s = self
@@ -84,6 +87,7 @@ class _Inference:
         self.classes: dict[str, Dim] = {}
         self.guess: str | None = None  # the name that was last given its usual shape, for want of anything that says it
         self.site = None  # the equation under way: errors and new dimensions name it
+        self.told: list[int] = []  # the places of nodes that have learnt something
 
     # --- unification ---------------------------------------------------------------------------------------------
 
@@ -132,6 +136,13 @@ class _Inference:
                           other=b.where)
             for x, y in zip(a.dims, b.dims):
                 self.same_dim(x, y, what)
+        waiting = sorted((a.waiting, b.waiting), key=len)
+        if (a.dims is None) != (b.dims is None):  # those who wait for the one that was open may go on
+            self.told += a.waiting if a.dims is None else b.waiting
+            a.waiting = []
+        else:
+            a.waiting = waiting[1]
+            a.waiting += waiting[0]
         if a.dims is None:
             a.dims, a.where = b.dims, b.where
         b.parent = a
@@ -269,13 +280,11 @@ class _Inference:
 
     def run(self) -> Inferred:
         system = self.system
-        sites: dict[Node, object] = {}
-        order: list[Node] = []
+        sites: dict[Node, object] = {}  # each node and the first equation that it stands in, operands first
         for eq in system.equations:
-            for n in topological([eq.value]):
-                if n not in sites:
-                    sites[n] = eq
-                    order.append(n)
+            new = topological([eq.value], lambda n: [a for a in n.args if a not in sites])
+            sites.update((n, eq) for n in new if n not in sites)
+        order = list(sites)
         for n in order:
             if n.op in (CONST, INDEX, EXTENT):
                 self.nodes[n] = None
@@ -295,10 +304,17 @@ class _Inference:
                 literals += [eq] * (not eq.end)  # at an end it fits whatever the name is elsewhere
             else:
                 self.same(self.variables[eq.name], self.nodes[eq.value], f" in the definition of `{eq.name}`")
-        pending = [n for n in order if n.args]
+        for place, n in enumerate(order):
+            for m in (n, *n.args) if n.args else ():
+                shape = self.nodes[m]
+                if shape is not None and shape.known is None:
+                    shape.root().waiting.append(place)
+        self.told = [place for place, n in enumerate(order) if n.args]
+        defaults = _Defaults(self, order, sites, literals)
+        settled: set[Node] = set()
         while True:
-            pending = self.propagate(pending, sites)
-            if not self.default(order, sites, literals):
+            defaults.hear(self.propagate(order, sites, settled))
+            if not defaults.give():
                 break
         for d, stop, site in self.least:
             self.site = site
@@ -307,21 +323,34 @@ class _Inference:
                           "Slice less, or declare a larger size.")
         return self.result(order)
 
-    def propagate(self, pending, sites):
+    def propagate(self, order, sites, settled) -> set[int]:
+        """Settle the nodes that have learnt something, in order, until nobody learns more; all that have."""
+        heard: set[int] = set()
+        later: set[int] = set()
+        ahead: list[int] = []
+        queued: set[int] = set()
+        at = -1
         while True:
-            left = []
-            before = self.open_count(pending)
-            for n in pending:
+            for place in self.told:
+                if place > at and place not in queued:
+                    heappush(ahead, place)
+                    queued.add(place)
+                elif place <= at:
+                    later.add(place)
+            heard.update(self.told)
+            self.told = []
+            if not ahead:
+                if not later:
+                    return heard
+                self.told, later, at = sorted(later), set(), -1
+                continue
+            at = heappop(ahead)
+            queued.discard(at)
+            n = order[at]
+            if n not in settled:
                 self.site = sites[n]
-                if not self.settle(n):
-                    left.append(n)
-            if self.open_count(left) == before and len(left) == len(pending):
-                return left
-            pending = left
-
-    def open_count(self, nodes):
-        shapes = (self.nodes[m] for n in nodes for m in (n, *n.args))
-        return sum(s is not None and s.known is None for s in shapes)
+                if self.settle(n):
+                    settled.add(n)
 
     def declare(self, d):
         """The declared shape; a name in it stands for that name's own dimensions."""
@@ -354,54 +383,6 @@ class _Inference:
                       "A value is a number, a vector or a matrix; further axes are indices, like `W[l]`.")
         self.fix(self.variables[d.name], dims, f" in the declaration of `{d.name}`")
 
-    def default(self, order, sites, literals) -> bool:
-        """Give one open name its usual shape; False when nothing is open."""
-        self.guess = None
-        undefined = [n for n in order if n.op is READ and n.params[0] not in self.system.defined
-                     and self.nodes[n].known is None]
-        for n in order:
-            if n.op.name == "matmul" and n.args[1] in undefined:
-                self.site = sites[n]
-                self.guess = n.args[1].params[0]
-                self.fix(self.nodes[n.args[1]], (Dim(self.site),))
-                return True
-        for n in order:
-            if n.op.name in ("mul", "div"):
-                for a, b in (n.args, n.args[::-1]):
-                    if a in undefined and self.nodes[b] is not None and self.nodes[b].rank:
-                        self.site = sites[n]
-                        self.guess = a.params[0]
-                        self.same(self.nodes[a], self.nodes[b])
-                        return True
-        for eq in literals:
-            if self.variables[eq.name].known is None:
-                self.site = eq
-                self.fix(self.variables[eq.name], ())
-                return True
-        for n in order:  # what might be a number in a product, or as a condition, is like the result
-            if self.nodes[n] is not None and self.nodes[n].rank:
-                for a, token in zip(n.args, tokens(n)[0]):
-                    if token == "s?" and self.nodes[a] is not None and self.nodes[a].known is None:
-                        self.site = sites[n]
-                        self.same(self.nodes[a], self.nodes[n])
-                        return True
-        for n in undefined + [n for n in order if n.op is READ]:
-            if self.nodes[n].known is None:
-                self.site = sites[n]
-                self.guess = n.params[0]
-                self.fix(self.nodes[n], (Dim(self.site),))
-                return True
-        for n in order:
-            if self.nodes[n] is not None and self.nodes[n].known is None:
-                self.site = sites[n]
-                self.fix(self.nodes[n], (Dim(self.site),))
-                return True
-        for s in self.variables.values():
-            if s.known is None:
-                self.fix(s, (Dim(None),))
-                return True
-        return False
-
     def result(self, order) -> Inferred:
         named = sorted(self.variables, key=self.system.rank_of_name)
         for name in named:
@@ -421,17 +402,80 @@ class _Inference:
             return d.size if d.size is not None else d.names[0]
 
         variables = {name: tuple(key(d) for d in self.variables[name].known) for name in self.system.axes}
-        aliases: dict[str, tuple[str, ...]] = {}
-        for name in named:
-            for d in self.variables[name].known:
-                if d.root().names:
-                    aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
-        for d in self.classes.values():
-            aliases[str(key(d))] = tuple(dict.fromkeys(d.root().names))
+        roots = [d.root() for name in named for d in self.variables[name].known if d.root().names]
+        roots += [d.root() for d in self.classes.values()]
+        names = {d: tuple(dict.fromkeys(d.names)) for d in dict.fromkeys(roots)}
+        aliases = {str(key(d)): names[d] for d in roots}
         nodes = {n: tuple(key(d) for d in self.nodes[n].known) if self.nodes[n] is not None else () for n in order}
         sums = tuple((key(t), tuple(key(p) for p in parts)) for t, parts, _ in self.sums)
         return Inferred(variables, nodes, aliases, sums, tuple((key(d), stop) for d, stop, _ in self.least),
                         {name: key(d) for name, d in self.classes.items()})
+
+
+class _Defaults:
+    """The usual shapes of names that are still open, one at a time: what is settled never opens again."""
+
+    def __init__(self, inference: _Inference, order, sites, literals):
+        self.of, self.order, self.sites = inference, order, sites
+        reads = [n for n in order if n.op is READ]
+        undefined = [n for n in reads if n.params[0] not in inference.system.defined]
+        self.undefined = set(undefined)
+        self.vectors = iter([n for n in order if n.op.name == "matmul" and n.args[1] in self.undefined])
+        self.factors: list[int] = []  # places of products that may tell an operand the shape of the other
+        self.likenesses: list[int] = []  # places of what may tell an operand its own shape
+        self.literals = iter(literals)
+        self.open = chain(undefined, reads, (n for n in order if inference.nodes[n] is not None))
+        self.rest = iter(inference.variables.values())
+
+    def hear(self, places: Iterable[int]) -> None:
+        """Nodes in these places have learnt something."""
+        for place in places:
+            if self.order[place].op.name in ("mul", "div"):
+                heappush(self.factors, place)
+            if "s?" in tokens(self.order[place])[0]:
+                heappush(self.likenesses, place)
+
+    def give(self) -> bool:
+        """Right of `@` a vector, else the shape of the factor's company, else a number for a literal, else the result's
+        shape, else a vector; False when nothing is open."""
+        of, nodes = self.of, self.of.nodes
+        of.guess = None
+        for n in self.vectors:
+            if nodes[n.args[1]].known is None:
+                of.site, of.guess = self.sites[n], n.args[1].params[0]
+                of.fix(nodes[n.args[1]], (Dim(of.site),))
+                return True
+        while self.factors:
+            n = self.order[heappop(self.factors)]
+            for a, b in (n.args, n.args[::-1]):
+                if a in self.undefined and nodes[a].known is None and nodes[b] is not None and nodes[b].rank:
+                    of.site, of.guess = self.sites[n], a.params[0]
+                    of.same(nodes[a], nodes[b])
+                    return True
+        for eq in self.literals:
+            if of.variables[eq.name].known is None:
+                of.site = eq
+                of.fix(of.variables[eq.name], ())
+                return True
+        while self.likenesses:  # what might be a number in a product, or as a condition, is like the result
+            place = heappop(self.likenesses)
+            n = self.order[place]
+            for a, token in zip(n.args, tokens(n)[0]) if nodes[n] is not None and nodes[n].rank else ():
+                if token == "s?" and nodes[a] is not None and nodes[a].known is None:
+                    heappush(self.likenesses, place)  # its other operand may be open too
+                    of.site = self.sites[n]
+                    of.same(nodes[a], nodes[n])
+                    return True
+        for n in self.open:
+            if nodes[n].known is None:
+                of.site, of.guess = self.sites[n], n.params[0] if n.op is READ else None
+                of.fix(nodes[n], (Dim(of.site),))
+                return True
+        for shape in self.rest:
+            if shape.known is None:
+                of.fix(shape, (Dim(None),))
+                return True
+        return False
 
 
 def infer(system) -> Inferred:

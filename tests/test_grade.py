@@ -16,11 +16,11 @@ import autograd_rnn as ar
 from autograd_rnn import Cell, CellError
 from autograd_rnn import primitives as P
 from autograd_rnn.__main__ import main
-from autograd_rnn.adjoint import replaced
 from autograd_rnn.derivation.points import drawn
 from autograd_rnn.equations import Equation, System
 from autograd_rnn.evaluate import evaluate
 from autograd_rnn.graph import READ, Node, node, topological
+from autograd_rnn.naming import replaced
 from autograd_rnn.printing.text import equation, expression
 from autograd_rnn.shapes import carry_over
 

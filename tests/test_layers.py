@@ -15,7 +15,7 @@ ROOT = HOME.parent
 
 # Each file imports only from those above it.
 LAYERS = [
-    "errors", "atomic", "graph", "primitives", "parse", "signature", "shapes", "equations", "reader", "call",
+    "errors", "atomic", "graph", "primitives", "parse", "signature", "shapes", "equations", "naming", "reader", "call",
     "elaborate", "order", "arrays", "evaluate", "gradient", "adjoint", "init", "stretch", "bind", "trace", "culprit",
     "untargeted", "backpropagate", "unroll", "tape", "check", "printing", "substitute", "derivation", "compile",
     "cell", "zoo", "comparison", "learn", "tasks", "search", "__init__", "__main__",

@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import holders, replaced
 from ..equations import BATCH, Equation, System
 from ..errors import CellError
 from ..evaluate import plan
 from ..graph import CONST, EXTENT, INDEX, READ, Node, Position, Primitive, node, read, rewrite, topological
+from ..naming import holders, replaced
 from ..order import contraction, operands
 from .algebra import factors_first, levels, stack_totals
 from .columns import matrix, parts_apart, weight

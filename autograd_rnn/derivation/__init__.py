@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from ..adjoint import Derived, holders
+from ..adjoint import Derived
 from ..equations import Equation, System
 from ..errors import CellError
 from ..gradient import Step
 from ..graph import READ, Node, topological
+from ..naming import holders
 from ..printing.names import ADJOINTS
 from ..printing.symbolic import sympy_equations
 from . import document, render
@@ -33,7 +34,8 @@ class Derivation:
 
     def __init__(self, derived: Derived, outputs: Iterable[str], name: str | None = None):
         self.derived, self.outputs, self.name = derived, tuple(outputs), name
-        new = [eq for eq in derived.system.equations if eq not in set(derived.forward.equations)]
+        given = set(derived.forward.equations)
+        new = [eq for eq in derived.system.equations if eq not in given]
         self.held = holders(derived.forward)
         final, self.gated, self.rewrites = textbook(new, derived.carries, self.held)
         inputs = {derived.names[n] for n in derived.forward.having("input") if n in derived.names}
@@ -100,16 +102,35 @@ class Derivation:
         order = {n: k for k, n in enumerate(self.derived.forward.names)}
         return tuple(sorted(reads, key=lambda n: (order[n.params[0]], n.params[1])))
 
+    @cached_property
+    def _uses(self) -> dict[Node, Step]:
+        """The sum of its uses, by the variable and where it stands."""
+        return {s.site: s for s in self.derived.steps if s.rule == "uses"}
+
+    @cached_property
+    def _sites(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for site in self._uses:
+            found.setdefault(site.params[0], []).append(site)
+        return found
+
+    @cached_property
+    def _rewritten(self) -> dict[Node, list[Step]]:
+        found: dict[Node, list[Step]] = {}
+        for s in self.rewrites:
+            found.setdefault(s.site, []).append(s)
+        return found
+
     def sites(self, name: str) -> list[Node]:
         """Where a new variable has equations: at its own step, and at its ends."""
-        return [s.site for s in self.derived.steps if s.rule == "uses" and s.site.params[0] == name]
+        return self._sites.get(name, [])
 
     def lines(self, site: Node) -> Iterator[tuple[Node, str]]:
         """The chain of one adjoint equation: its uses, what the rules make of them, in gate values, shifted."""
-        (uses,) = (s for s in self.derived.steps if s.rule == "uses" and s.site is site)
+        uses = self._uses[site]
         lines = [(uses.before, "the sum of its uses")]
         lines += [(uses.after, "each use worked out")] if uses.after is not uses.before else []
-        lines += [(s.after, document.REASONS[s.rule]) for s in self.rewrites if s.site is site]
+        lines += [(s.after, document.REASONS[s.rule]) for s in self._rewritten.get(site, ())]
         for line, reason in lines:
             yield self.printed_form(line), reason if len(lines) > 1 else ""
 

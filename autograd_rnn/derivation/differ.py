@@ -12,8 +12,8 @@ from itertools import combinations, islice
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import replaced
 from ..graph import READ, Node, const, node, option, read, topological
+from ..naming import replaced
 from ..printing.text import expression
 from .values import Values
 

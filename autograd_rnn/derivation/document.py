@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..adjoint import replaced
 from ..graph import Node, Position, node, read, topological
+from ..naming import replaced
 from .jacobian import PARTIAL, Recurrence
 from .rewrites import sums_batch
 

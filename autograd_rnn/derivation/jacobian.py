@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .. import primitives as P
-from ..adjoint import Derived, active_nodes, differentiable, holders, replaced
+from ..adjoint import Derived, active_nodes, differentiable
 from ..equations import Equation, System
 from ..evaluate import plan
 from ..gradient import PULLBACK, Step, Typing, vjp
 from ..graph import CONST, READ, Node, Position, Primitive, const, node, read, topological
+from ..naming import holders, replaced, written
 from ..order import Loop
 from .rewrites import arriving, gate_values, without
+
+MOST_BLOCKS = 400  # of a Jacobian that is written out
+MOST_TERMS = 64  # of a block
+LONGEST = 2_000  # characters of a block
 
 # dy/dx, a matrix, where it is named rather than worked out.
 PARTIAL = Primitive("partial", shape="(m), (n) -> (m n)", latex=r"\frac{{\partial {0}}}{{\partial {1}}}")
@@ -89,25 +94,27 @@ def loops(system: System) -> Iterator[tuple[Loop, list[Equation]]]:
 def recurrences(derived: Derived) -> tuple[list[Recurrence], list[Step]]:
     """The loops that a gradient runs back through, and the steps that their Jacobians rest on."""
     system, found, steps = derived.forward, [], []
+    typing, movable = Typing(derived.system), differentiable(system)
+    held = holders(system)
     for loop, equations in loops(system):
-        one = _Recurrence(derived, loop, [eq for eq in equations if eq.name in derived.names])
-        if one.reached:
+        one = _Recurrence(derived, loop, [eq for eq in equations if eq.name in derived.names], typing, movable, held)
+        if one.reached and len(one.reached) * len(one.equations) <= MOST_BLOCKS:
             found.append(one.build())
             steps += one.steps
     return found, steps
 
 
 class _Recurrence:
-    def __init__(self, derived: Derived, loop: Loop, equations: list[Equation]):
+    def __init__(self, derived: Derived, loop: Loop, equations: list[Equation], typing: Typing,
+                 movable: frozenset[str], held: dict[Node, Node]):
         self.derived, self.system, self.loop, self.equations = derived, derived.forward, loop, equations
-        self.typing = Typing(derived.system)
+        self.typing, self.movable, self.held = typing, movable, held
         self.steps: list[Step] = []
-        self.active = active_nodes((eq.value for eq in equations), differentiable(self.system))
+        self.active = active_nodes((eq.value for eq in equations), movable)
         self.names = frozenset(eq.name for eq in equations)
         led = topological((eq.value for eq in equations), lambda n: [a for a in n.args if a in self.active])
         self.reached = tuple(n for n in led if n.op is READ and n in self.active and n.params[0] in self.names
                              and any(p != Position(p.index) for p in n.params[1]))
-        self.held = holders(self.system)
 
     def build(self) -> Recurrence:
         beside = self.beside()
@@ -136,7 +143,7 @@ class _Recurrence:
         root = replaced(eq.value, inlined)
         by_name = {value: here for here, value in inlined.items()}
         g = read(self.derived.names[eq.name], eq.at)
-        active = active_nodes([root], differentiable(self.system))
+        active = active_nodes([root], self.movable)
         found, _ = vjp([(root, g)], self.typing, active.__contains__)
         rows = {}
         for u in (*states, *self.reached):
@@ -144,7 +151,7 @@ class _Recurrence:
                 continue
             sent = gate_values(replaced(replaced(found[u], by_name), self.held), self.held)
             matrix = jacobian(sent, g, self.typing.rank)
-            if matrix is not None:
+            if matrix is not None and written([matrix])[matrix] <= LONGEST:
                 rows[u] = matrix
                 back = matrix.T @ g if self.typing.rank(g) else matrix * g
                 self.steps.append(Step("Jacobian", u, node(PULLBACK, g, root, u), back))
@@ -200,7 +207,8 @@ def _leads(w: Node, u: Node, rows: dict[Node, dict[Node, Node]]) -> bool:
 def jacobian(sent: Node, g: Node, rank: Callable[[Node], int]) -> Node | None:
     """J where `sent` is J' g: matrices transposed, factors as diag, in the order in which g meets them.
 
-    None where g passes through something that is no product with a matrix, a vector or a number.
+    None where g passes through something that is no product with a matrix, a vector or a number, or where more than
+    MOST_TERMS products would be added.
     """
     if rank(g) > 1 or rank(sent) != rank(g):
         return None
@@ -229,6 +237,8 @@ def jacobian(sent: Node, g: Node, rank: Callable[[Node], int]) -> Node | None:
             inner, passes = parts[1 if taken else 2], P.where(n.args[0], int(taken), int(not taken))
             done[n] = _product(inner, node(P.diag, passes)) if rank(n.args[0]) else passes * inner
         else:
+            return None
+        if len(done[n].args) > MOST_TERMS:
             return None
     return done[sent]
 

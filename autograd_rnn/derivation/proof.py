@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import replaced
 from ..arrays import Given
 from ..check import LOST, STEP, TOLERANCE, in_dtype, magnitude
 from ..gradient import PULLBACK, Step
 from ..graph import Node, Position, node, read
+from ..naming import replaced
 from ..printing import plain
 from .domain import FARTHEST, OutsideError, long_enough, points, strict
 from .jacobian import Recurrence

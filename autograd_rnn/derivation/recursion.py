@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import replaced
 from ..arrays import Given, bordered_shape
 from ..check import STEP, TOLERANCE, in_dtype, path_sums
 from ..equations import BATCH, System
 from ..evaluate import evaluate
 from ..graph import Node, Position, extent_name, node, read
+from ..naming import replaced
 from ..parse import Declaration, Line
 from ..printing.components import Symbols, free_symbols, symbol_name
 from ..shapes import carry_over

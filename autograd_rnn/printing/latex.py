@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from string import Formatter
 
@@ -19,6 +20,7 @@ from . import names
 ATOM = 9
 SUM = 1.5  # \sum binds weaker than a product, stronger than +
 WIDEST = 76  # glyphs on a line of a page
+GLYPH = 40  # characters of LaTeX that no glyph takes
 
 
 class Operand:
@@ -239,9 +241,17 @@ def broken(text: str, room: float, width: Callable[[str], float] = width) -> lis
     ['a + f(b + c)', ' + d']
     """
     lines, start, places = [], 0, breaks(text)
-    while width(text[start:]) > room:
-        ahead = [(k, depth) for k, depth in places if k > start]
-        fitting = [(k, depth) for k, depth in ahead if width(text[start:k]) <= room] or ahead[:1]
+
+    def fits(end: int) -> bool:
+        return end - start <= GLYPH * room and width(text[start:end]) <= room
+
+    while not fits(len(text)):
+        first = bisect_right(places, start, key=lambda place: place[0])
+        far = 1  # by doubling, then by halving: what is longer is wider
+        while first + far < len(places) and fits(places[first + far][0]):
+            far *= 2
+        near = bisect_left(range(far), True, key=lambda k: first + k >= len(places) or not fits(places[first + k][0]))
+        fitting = places[first:first + near] or places[first:first + 1]
         if not fitting:
             break
         cut = max(fitting, key=lambda place: (-place[1], place[0]))[0]

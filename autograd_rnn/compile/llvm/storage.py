@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ... import primitives as P
-from ...adjoint import holders
 from ...equations import BATCH, Equation
 from ...graph import READ, Node, Position
+from ...naming import holders
 from .places import Place
 from .reduce import taken_whole
 
