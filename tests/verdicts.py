@@ -21,7 +21,6 @@ from generated import system as generated
 
 from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn import primitives as P
-from autograd_rnn.adjoint import replaced
 from autograd_rnn.backpropagate import adjoint_of
 from autograd_rnn.derivation import Derivation
 from autograd_rnn.derivation.domain import points
@@ -29,6 +28,7 @@ from autograd_rnn.derivation.recursion import prove_recursion
 from autograd_rnn.equations import Equation, System
 from autograd_rnn.evaluate import evaluate
 from autograd_rnn.graph import Node, const, extent, index, node, topological
+from autograd_rnn.naming import replaced
 from autograd_rnn.printing.text import equation
 from autograd_rnn.shapes import carry_over
 

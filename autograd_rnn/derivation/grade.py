@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import primitives as P
-from ..adjoint import replaced
 from ..elaborate import Elaboration, delays
 from ..equations import Equation, System
 from ..errors import CellError
 from ..graph import CONST, READ, Node, Position, const, read, topological
+from ..naming import replaced
 from ..order import waiting
 from ..parse import Line, Parsed, parse, parsed, source_lines
 from ..printing.text import expression, system_text
