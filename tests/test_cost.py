@@ -40,6 +40,7 @@ FAMILIES = {
     "backward chain": lambda n: "\n".join(f"a{k} = tanh(a{k + 1})" for k in range(n)) + "\nh[t] = a0 * x[t]",
     "calls": lambda n: "h0[t] = inner(x=x[t])\n" + "\n".join(f"h{k}[t] = inner(x=h{k - 1}[t])" for k in range(1, n)),
     "far": lambda n: "h[t] = x[t] + " + " + ".join(f"{k} * h[t-{n}]" for k in range(1, n)),
+    "diagonals": lambda n: "y[t,j] = x[t,j] + " + " + ".join(f"y[t-{k},j-{k}]" for k in range(1, n)),
     "states": lambda n: "\n".join(f"a{k}[t] = a{(k + 1) % n}[t-1] * x[t]" for k in range(n)),
     "blank": lambda n: "\n" * (100 * n) + "h[t] = x[t]",
 }
@@ -106,7 +107,7 @@ def test_what_is_short_is_written_out():
 
 LIMITS = {
     "equations": "\n".join(f"a{k}[t] = x[t]" for k in range(2_001)),
-    "copies": "y[t,j] = x[t,j] + " + " + ".join(f"y[t-{k},j-{k}]" for k in range(1, 99)),
+    "copies": "h[t] = " + " + ".join(f"x{k}[t-100]" for k in range(25)),
     "operations": "\n".join(f"f{k}(v) = f{k + 1}(v) * f{k + 1}(-v)" for k in range(18)) + (
         "\nf18(v) = tanh(v)\nh[t] = f0(x[t])"),
     "characters": "#" * 200_001,
