@@ -95,10 +95,11 @@ def check(case, path):
     return worst(gradients, wanted, sizes, inputs)
 
 
-# Far reads that meet an end along another index: every path differs today; the right numbers are in the file.
-FAIL_TODAY = dict.fromkeys(
-    ["diagonal", "a knight's move", "a far layer", "a far layer ahead", "a far column"], PATHS
-)
+# Far reads that meet an end along another index: every path differs today; the right numbers are in the file. Of the last
+# two machine code differs from the reference, which then stands in for it.
+FAIL_TODAY = dict.fromkeys(("diagonal", "a knight's move", "a far layer", "a far layer ahead", "a far column"), PATHS)
+FAIL_TODAY |= {"diagonal ahead": ("llvm",), "weight normalisation": ("llvm",)}
+pytestmark = pytest.mark.filterwarnings("error:.*differs from the reference")
 
 
 @pytest.mark.parametrize("path", PATHS)
