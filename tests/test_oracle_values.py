@@ -95,8 +95,8 @@ def check(case, path):
     return worst(gradients, wanted, sizes, inputs)
 
 
-# Far reads that meet an end along another index: every path differs today; the right numbers are in the file. Of the last
-# two machine code differs from the reference, which then stands in for it.
+# Far reads that meet an end along another index: every path differs today; the right numbers are in the file. Of the
+# last two machine code differs from the reference, which then stands in for it.
 FAR = "diagonal", "a knight's move", "a far layer", "a far layer ahead", "a far column"
 FAIL_TODAY: dict = dict.fromkeys(FAR, PATHS)
 FAIL_TODAY |= {"diagonal ahead": ("llvm",), "weight normalisation": ("llvm",)}
