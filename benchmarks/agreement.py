@@ -19,12 +19,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-PIECE, LONGEST = 40, 300  # texts in one process, and seconds for one of them
+PIECE, LONGEST = 40, 900  # texts in one process, and seconds for one of them
 
 
 def chosen(seed: int, paths: str | None, machine: int):
@@ -76,28 +77,27 @@ def run(seeds: list[int], file: Path, paths: str | None, machine: int) -> None:
             command = [sys.executable, __file__, "--work", ",".join(map(str, left[:PIECE])), "--machine", str(machine)]
             command += ["--paths", paths] if paths else []
             env = {**os.environ, "XDG_CACHE_HOME": cache, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            begun = None
+            begun = last = None
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as child:
                 for row in child.stdout:
                     if row.startswith("begin "):
-                        begun = int(row.split()[1])
+                        begun = last = int(row.split()[1])
+                        left.remove(begun)
+                        bar.update()
                     elif row.startswith("{"):
-                        found = json.loads(row)
                         out.write(row)
                         out.flush()
-                        left.remove(begun)
-                        begun, wrong = None, wrong + bool(found["faults"])
-                        bar.update()
-                        bar.set_postfix(wrong=wrong)
+                        wrong += bool(json.loads(row)["faults"])
+                        begun = None
+                    bar.set_postfix(wrong=wrong)
                 errors = child.stderr.read()
-            if begun is not None:  # it died in the middle of a text
-                row = {"seed": begun, "seconds": {}, "faults": [["process", f"died, {child.returncode}", errors[-500:]]]}
-                out.write(json.dumps(row) + "\n")
-                left.remove(begun)
-                wrong += 1
-                bar.update()
-            elif child.returncode:
+            if last is None:
                 raise SystemExit(errors)
+            if child.returncode:
+                when = "in a text" if begun is not None else "at its end"
+                row = {"seed": last, "seconds": {}, "faults": [["process", f"died {when}", errors[:700]]]}
+                out.write(json.dumps(row) + "\n")
+                wrong += 1
 
 
 def lines(*files: Path) -> list[dict]:
@@ -110,13 +110,59 @@ def kind(path: str, where: str, note: str) -> str:
     return f"{path}: {where} " + re.sub(r"[-+.\w]*\d[-+.\w]*", "#", what)[:90]
 
 
+def smaller(case):
+    """The case with a line, a term or an operand less."""
+    used = lambda text, found: {n: v for n, v in found.items() if re.search(rf"\b{n.split('[')[0]}\b", text)}
+    rows = case.text.splitlines()
+    for k, row in enumerate(rows):
+        left, equals, right = row.partition(" = ")
+        others = [None]
+        if equals:
+            terms = re.split(r" [+-] (?![^(]*\))", right)
+            others += [" + ".join(t for t in terms if t is not u) for u in terms] if len(terms) > 1 else []
+            others += [r[0] for r in re.finditer(r"\b[A-Za-z]+\d+\b(\[[^]]*\])?", right) if r[0] != right
+                       and case.names.get(r[0].split("[")[0], left)[1] == case.names.get(left.split("[")[0], right)[1]]
+        for other in others:
+            changed = [r for i, r in enumerate(rows) if i != k] if other is None else [
+                f"{left} = {other}" if i == k else r for i, r in enumerate(rows)]
+            body = "\n".join(r for r in changed if " = " in r)
+            text = "\n".join(r for r in changed if " = " in r or re.search(rf"\b{r.split(':')[0]}\b", body)
+                             or re.search(rf"\[[^]]*\b{r.split(':')[0]}\b", body))
+            options = {n: used(body, v) if n in ("initial", "cotangents") else v for n, v in case.options.items()}
+            yield replace(case, text=text, params=used(body, case.params), inputs=used(body, case.inputs), options={
+                n: v for n, v in options.items() if v is not None and (n != "initial" or v)})
+    for option in ("initial", "lengths"):
+        if option in case.options:
+            yield replace(case, options={n: v for n, v in case.options.items() if n != option})
+
+
+def reduced(case, paths):
+    """The least case that disagrees in the same way."""
+    from paths import compare
+
+    def wrong(case):
+        try:
+            case.cell  # noqa: B018
+        except Exception:
+            return set()
+        return {kind(f.path, f.where.split(" ")[0], f.note) for f in compare(case, paths)[1]}
+
+    before = wrong(case)
+    while True:
+        found = next((c for c in smaller(case) if before & wrong(c)), None)
+        if found is None:
+            return case
+        case = found
+
+
 def summary(folder: Path, seeds: list[int], shown: bool) -> None:
     """Coverage, rates and disagreements of what has been run."""
     from generated import coverage, table
 
     found = [line for line in lines(*sorted(folder.glob("*.jsonl"))) if line["seed"] in set(seeds)]
     if shown:
-        print(table(coverage(line["seed"] for line in found), len(found)))
+        done = {line["seed"] for line in found}
+        print(table(coverage(done), len(done)))
     seconds, faults = defaultdict(list), defaultdict(list)
     for line in found:
         for path, spent in line["seconds"].items():
@@ -127,8 +173,8 @@ def summary(folder: Path, seeds: list[int], shown: bool) -> None:
         print(f"{path:<30} {len(spent):>6} texts  {60 * len(spent) / sum(spent):>8.0f} a minute")
     for k, where in sorted(faults.items(), key=lambda item: -len(item[1])):
         print(f"{len(where):>5}  {k}  seeds {where[:6]}")
-    wrong = Counter(bool(line["faults"]) for line in found)
-    print(f"{len(found)} texts, {wrong[True]} of them disagree somewhere")
+    wrong = {line["seed"] for line in found if line["faults"]}
+    print(f"{len({line['seed'] for line in found})} texts, {len(wrong)} of them disagree somewhere")
 
 
 def main():
@@ -139,6 +185,7 @@ def main():
     parser.add_argument("--machine", type=int, default=1, help="machine code of every n-th text; 0: of none")
     parser.add_argument("--paths", help="these paths, by name")
     parser.add_argument("--seeds", help="these texts, again and printed")
+    parser.add_argument("--reduce", action="store_true", help="with --seeds: the least text that disagrees likewise")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--coverage", action="store_true", help="with --summary: the coverage too")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -149,6 +196,9 @@ def main():
         from generated import case_of
 
         for seed in map(int, options.seeds.split(",")):
+            if options.reduce:
+                print(reduced(case_of(seed), chosen(seed, options.paths, options.machine)), "\n")
+                continue
             print(case_of(seed), *line_of(seed, options.paths, options.machine)["faults"], sep="\n")
         return None
     k, n = map(int, options.shard.split("/"))

@@ -272,27 +272,28 @@ def layers_of_weights(d: Draft):
 
 def reduction(d: Draft):
     """A reduction over one index of a number, a vector or a matrix: dropped, kept, or read again at each position."""
-    i = d.pick("t", "t", "t", "j", "j", "l")
-    kind = d.pick(*REDUCTIONS)
-    dims = d.pick((), (), ("h",), ("h",), ("h", "h"))
+    i, kind, dims = d.pick("t", "j", "l"), d.pick(*REDUCTIONS), d.pick((), ("h",), ("h", "h"))
     others = d.pick((), (), ("j",) if i == "t" else ("t",))
     axes = tuple(a for a in ("t", "j", "l") if a in (i, *others))
-    e = d.operand(dims, axes, exact=True)
-    rank = ("numbers", "vectors", "matrices")[len(dims)]
-    keeps = kind in ("softmax", "cumsum")
-    made = f"{kind}_{i}({'0.3 * ' if kind == 'cumsum' or kind == 'sum' else ''}{e})"
-    made = f"sin({made})" if kind in ("cumsum", "sum") else made
+    grows = kind in ("cumsum", "sum")
+    made = f"{kind}_{i}({'0.3 * ' if grows else ''}{d.operand(dims, axes, exact=True)})"
+    made = f"sin({made})" if grows else made
     rest = tuple(a for a in axes if a != i)
-    how = "kept" if keeps else d.pick("dropped", "spread", "inside")
-    d.mark(f"{kind}_{i} of {rank}", f"{kind}_{i} {how}")
+    how = "kept" if kind in ("softmax", "cumsum") else d.pick("dropped", "spread", "inside")
+    d.mark(f"{kind}_{i} of {('numbers', 'vectors', 'matrices')[len(dims)]}", f"{kind}_{i} {how}")
     if how in ("kept", "spread"):
-        d.value("y", axes, dims, made if how == "kept" and d.chance(0.5) else f"{made} * {d.operand(dims, axes)}"
-                if d.chance(0.5) else f"{d.operand(dims, axes)} - {made}")
+        d.value("y", axes, dims, d.pick(made, f"{made} * {d.operand(dims, axes)}", f"{d.operand(dims, axes)} - {made}"))
     elif how == "dropped":
         d.value("m", rest, dims, made)
     else:  # dropped, then used where the index runs again
         m = d.value("m", rest, dims, made)
         d.value("y", axes, dims, f"tanh({d.at(m)} + {d.operand(dims, axes, exact=True)})")
+
+
+def reductions(d: Draft):
+    """A few of them."""
+    for _ in range(int(d.rng.integers(1, 4))):
+        reduction(d)
 
 
 def nested_reduction(d: Draft):
@@ -558,7 +559,7 @@ FEATURES = {
     "a matrix state": (matrix_state, 4), "a far read": (far_read, 6), "a mixed read": (mixed_read, 5),
     "a read of an end": (end_read, 4), "inputs at other steps": (delayed_input, 3),
     "a product of weights": (shared_product, 8), "a product of a step's matrices": (step_product, 4),
-    "layers of weights": (layers_of_weights, 2), "a reduction over an index": (reduction, 9),
+    "layers of weights": (layers_of_weights, 2), "a reduction over an index": (reductions, 9),
     "nested reductions": (nested_reduction, 4), "attention": (attention, 3), "sums over the batch": (over_the_batch, 2),
     "pointwise functions": (pointwise, 9), "functions of components": (of_vectors, 5), "parts": (parts, 5),
     "functions of the text": (functions, 2), "calls": (calls, 4), "positions as numbers": (own_position, 4),

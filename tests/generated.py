@@ -91,7 +91,8 @@ def ends(d: Draft) -> None:
     """Some of the ends that shifts reach are defined, by a literal or by what does not come back to them."""
     for name, i, side in d.ends():
         of = d.names[name]
-        if of.role not in ("value", "input") or (name, i, side) in d.defined_ends or not d.chance(0.25):
+        if of.role not in ("value", "input") or (name, i, side) in d.defined_ends or not d.chance(
+                0.25 if i in DATA else 0.6):
             continue
         rest = tuple(a for a in of.axes if a != i)
         literal = d.chance(0.3)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from time import perf_counter
+from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,9 +199,9 @@ def compare(case: Case, paths: Mapping[str, Path | Callable[[Case], Answer]]) ->
 
     A path is a row as above, or a function from a case to an Answer whose gradients may leave out those of ends.
     """
-    begun = perf_counter()
+    begun = process_time()
     truth = outcome(reference, case)
-    taken, faults = {"reference": perf_counter() - begun}, []
+    taken, faults = {"reference": process_time() - begun}, []
     if truth.refused is not None and not isinstance(truth.refused, CellError):
         faults.append(Fault("reference", "raised", np.inf, repr(truth.refused)[:300]))
     rounding = Rounding(case)
@@ -209,9 +209,9 @@ def compare(case: Case, paths: Mapping[str, Path | Callable[[Case], Answer]]) ->
         path = path if isinstance(path, Path) else Path(path)
         if not path.takes(case):
             continue
-        begun = perf_counter()
+        begun = process_time()
         found = outcome(path.run, case)
-        taken[name] = perf_counter() - begun
+        taken[name] = process_time() - begun
         if truth.refused is not None or found.refused is not None:
             agreed = isinstance(truth.refused, CellError) and isinstance(found.refused, CellError)
             if not agreed:

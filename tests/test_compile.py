@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import generated
 import numpy as np
 import pytest
 import systems
@@ -472,30 +471,3 @@ def test_report_tells_loops_from_what_is_time_parallel():
     report = zoo["lstm"].compile().report()
     assert "for all steps at once" in report and "in the loop over t forward" in report and "backward" in report
     assert re.search(r"\((\w) \+ \1 \+ \1 \+ \1 x \1\) @ \(\1\)", report)
-
-
-# --- random systems ----------------------------------------------------------------------------------------------
-
-
-def compiled_system(seed: int, backend: str) -> float:
-    """The largest difference between compiled and reference over a generated system."""
-    cell = Cell(generated.system(seed))
-    params, given = problem(cell, T=4, seed=seed)
-    program = cell.compile(backend=backend)
-    found = program.gradient(params, **given)[1]
-    assert "left out" not in program.report()
-    return difference(found, gradients(cell, params, given, evaluate))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("seed", range(30))
-def test_generated_systems(seed, backend):
-    assert compiled_system(seed, backend) <= 1e-12
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_five_hundred_generated_systems(backend):
-    found = [compiled_system(seed, backend) for seed in range(500)]
-    print(f"{len(found)} systems, worst {max(found):.1e}")
-    assert max(found) <= 1e-12
