@@ -45,8 +45,9 @@ def gated(d: Draft):
     h, c = d.new("h", ("t",), ("h",)), d.new("c", ("t",), ("h",))
 
     def gate():
-        x = d.at(d.source(("t",)))
-        return f"{d.parameter(('h', d.names[x.split('[')[0]].dims[0]))} @ {x} + {d.parameter(('h', 'h'))} @ {d.at(h, t=way)}"
+        x = d.source(("t",))
+        u, w = d.parameter(("h", d.names[x].dims[0])), d.parameter(("h", "h"))
+        return f"{u} @ {d.at(x)} + {w} @ {d.at(h, t=way)}"
 
     f = d.value("f", ("t",), ("h",), f"sigmoid({gate()} + {d.parameter(('h',))} * {d.at(c, t=way)})")
     d.define(c, f"{d.at(f)} * {d.at(c, t=way)} + (1 - {d.at(f)}) * tanh({gate()})")
@@ -65,7 +66,8 @@ def far_state(d: Draft):
     i = d.pick("t", "t", "j")
     h, way = d.new("h", (i,), ("h",)), d.pick(*OFFSETS)
     near = f" + {d.parameter(('h',))} * {d.at(h, **{i: 1 if way > 0 else -1})}" if d.chance(0.5) else ""
-    d.define(h, d.squash(f"{d.parameter(('h', 'h'))} @ {d.at(h, **{i: way})}{near} + {d.vector('h', (i,), exact=True)}"))
+    u, v = d.parameter(("h", "h")), d.vector("h", (i,), exact=True)
+    d.define(h, d.squash(f"{u} @ {d.at(h, **{i: way})}{near} + {v}"))
 
 
 def grid(d: Draft):
@@ -85,7 +87,7 @@ def grid(d: Draft):
         terms.append(weight() + d.at(g, t=a * int(d.rng.integers(2, 6))))
     if d.chance(0.2):
         terms.append(weight() + d.at(g, t=a, j=-b))
-    d.mark(f"a grid of {'vectors' if dims else 'numbers'}", f"a grid swept {'+' if a > 0 else '-'}{'+' if b > 0 else '-'}")
+    d.mark(f"a grid of {'vectors' if dims else 'numbers'}", f"a grid swept {a:+d}, {b:+d}")
     d.define(g, d.squash(" + ".join([*terms, d.operand(dims, ("t", "j"), exact=d.chance(0.8))])))
 
 
@@ -97,7 +99,7 @@ def stack(d: Draft):
     w, u = d.parameter(("h", "h"), axes()), d.parameter(("h", "h"), axes())
     d.mark("a weight for each layer" if "[l]" in w + u else "tied layers")
     far = d.chance(0.4)
-    below = d.at(s, t=way * d.pick(1, 2, 3), l=up) if far and d.chance(0.5) else d.at(s, l=up * (d.pick(1, 2) if far else 1))
+    below = d.at(s, **d.pick(dict(t=way * d.pick(1, 2, 3), l=up), dict(l=2 * up)) if far else dict(l=up))
     extra = d.pick(*[lambda: ""] * 3, lambda: f" + {d.parameter(('h',), ('l',))}", lambda: " + 0.1 * l * like(1 / L, "
                    f"{d.at(s, t=way)})", lambda: f" + {d.parameter(('h',))} * {d.at(s, t=way, l=-up)}")()
     d.lines.append(f"{s}[t,{'0' if up < 0 else 'L+1'}] = {d.vector('h', ('t',), exact=True)}")
@@ -321,7 +323,8 @@ def attention(d: Draft):
     i = d.pick("j", "j", "t")
     if i == "j":
         an = d.value("an", ("j",), ("h",), f"tanh({d.vector('h', ('j',), exact=True)})")
-        e = d.value("en", ("t", "j"), (), f"sum({d.parameter(('h',))} * tanh({d.at(an)} + {d.vector('h', ('t',), exact=True)}))")
+        b, v = d.parameter(("h",)), d.vector("h", ("t",), exact=True)
+        e = d.value("en", ("t", "j"), (), f"sum({b} * tanh({d.at(an)} + {v}))")
         if d.chance(0.5):
             al = d.value("al", ("t", "j"), (), f"softmax_j({d.at(e)})")
             d.value("y", ("t",), ("h",), f"sum_j({d.at(al)} * {d.at(an)})")
@@ -396,7 +399,8 @@ def parts(d: Draft):
     if kind == "concat":
         d.value("y", axes, ("h",), d.squash(f"{d.parameter(('h', ('h', 'x')))} @ concat({a}, {b})"))
     elif kind == "concat of three":
-        d.value("y", axes, ("h",), d.squash(f"{d.parameter(('h', ('h', 'x', 'h')))} @ concat({a}, {b}, {d.vector('h', axes)})"))
+        w = d.parameter(("h", ("h", "x", "h")))
+        d.value("y", axes, ("h",), d.squash(f"{w} @ concat({a}, {b}, {d.vector('h', axes)})"))
     elif kind == "concat is named":
         v = d.value("cat", axes, (("h", "x"),), f"concat({a}, tanh({b}))", pool=False)
         d.value("y", axes, ("h",), d.squash(f"{d.parameter(('h', ('h', 'x')))} @ {d.at(v)}"))

@@ -4,8 +4,8 @@
 
     python tests/generated.py 500        the coverage of 500 texts
 
-`tests/features.py` has a row for each feature. The library is not asked: shapes, ends and roles are known from how a text
-was made. `tests/paths.py` says on what paths a case is run, and how answers are compared.
+`tests/features.py` has a row for each feature. The library is not asked: shapes, ends and roles are known from how a
+text was made. `tests/paths.py` says on what paths a case is run, and how answers are compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FACTORS = (1, 2, 3, 5, 7, 10, 13, 17, 19, 43, 127, 171)
 
 @dataclass(frozen=True)
 class Case:
-    """A text and one run of it. Arrays are float64; inputs are (T, ..., batch, size), without the batch where it is None.
+    """A text and one run of it. Arrays are float64; inputs are (T, ..., batch, size), or without a batch: None.
 
     options: initial, lengths, steps, loss, cotangents, as `Cell.gradient` takes them.
     """
@@ -200,7 +200,8 @@ def shape_of(of: Name, extents, sizes, batch: int | None, without: str | None = 
     """(T, ..., batch, size) of a name; of an end of it, without that index."""
     size = lambda s: s if isinstance(s, int) else sum(map(size, s)) if isinstance(s, tuple) else sizes[s]
     lead = tuple(extents[i] for i in of.axes if i != without)
-    return lead + (() if of.shared or batch is None else (batch,)) + tuple(map(size, of.dims if of.role != "class" else ()))
+    components = () if of.role == "class" else tuple(map(size, of.dims))
+    return lead + (() if of.shared or batch is None else (batch,)) + components
 
 
 def work_of(d: Draft, data: list[str]) -> tuple[dict[str, int], int | None]:
@@ -281,10 +282,10 @@ def case_of(seed: int) -> Case:
     elif kind != "loss":
         options["cotangents"] = {n: rng.normal(size=shape_of(d.names[n], extents, sizes, batch)) for n in chosen}
     single, threads, budget = d.chance(0.2), d.pick(1, 2, 8), d.chance(0.12)
-    d.mark(*["float32"] * single, *["a budget of memory"] * budget, f"threads {threads}", "no batch axis" if batch is None
-           else f"batch {batch}" if batch < 2 else "a batch", *(f"along {','.join(used)}" for _ in "1"))
-    return Case(seed, text, params, inputs, options, d.names, frozenset(d.marks), extents, sizes, batch, single, threads,
-                budget, d.cells)
+    d.mark(*["float32"] * single, *["a budget of memory"] * budget, f"threads {threads}", f"along {','.join(used)}",
+           "no batch axis" if batch is None else f"batch {batch}" if batch < 2 else "a batch")
+    return Case(seed, text, params, inputs, options, d.names, frozenset(d.marks), extents, sizes, batch, single,
+                threads, budget, d.cells)
 
 
 # --- what they cover -------------------------------------------------------------------------------------------------
@@ -294,8 +295,8 @@ WANTED = (*FEATURES, *(f"reads {i}{o:+d}" for i in ("t", "j", "l") for o in OFFS
             for rank in ("numbers", "vectors", "matrices")),
           *(f"end {i}={side} {how}" for i in ("t", "j", "l") for side in ("0", i.upper() + "+1")
             for how in ("a literal", "computed")),
-          *(f"T x B = {n}" for n in WORK), *(f"size {n}" for n in (1, 2, 3, *LARGE)), "batch 0", "batch 1", "ragged with 0",
-          "float32", "a budget of memory", *(f"threads {n}" for n in (1, 2, 8)))
+          *(f"T x B = {n}" for n in WORK), *(f"size {n}" for n in (1, 2, 3, *LARGE)), "batch 0", "batch 1",
+          "ragged with 0", "float32", "a budget of memory", *(f"threads {n}" for n in (1, 2, 8)))
 
 
 def coverage(seeds) -> Counter[str]:

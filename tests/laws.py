@@ -52,7 +52,7 @@ def definitions(case: Case) -> dict[str, str]:
 
 def renaming(case: Case):
     """Names mean nothing."""
-    stems = sorted({n for n in STEM.findall(case.text)})
+    stems = sorted(set(STEM.findall(case.text)))
     new = dict(zip(stems, (f"v{k}" for k in rng_of(case).permutation(len(stems)))))
     change = lambda s: STEM.sub(lambda m: new.get(m[0], m[0]), s)
     keys = lambda d: {change(n): v for n, v in d.items()}
@@ -80,7 +80,7 @@ def inlining(case: Case):
         name = STEM.match(left)[0] if STEM.match(left) else ""
         places = re.findall(rf"\b{name}\b(?:\[[^]]*\])?", case.text)
         if name and name not in kept and len(places) > 1 and set(places) == {left} and not re.search(
-                rf"\b{name}\b", right) and not re.search(rf"\b{name}\b", declared) and right.split("(")[0] not in case.cells:
+                rf"\b{name}\b", f"{right}\n{declared}") and right.split("(")[0] not in case.cells:
             found.append((left, right))
     if not found:
         return None

@@ -3,14 +3,16 @@
     case -> PATHS[name].run(case) -> Answer;   compare(case, paths) -> what disagrees with the reference
 
 A slice is a parameter's gradient, one step of an input's or of an initial value's, or a value of the run. Its error is
-the largest difference over its largest entry: at most 1e-11 in float64, 50 eps in float32. A slice that fails by that is
-judged by rounding, which is what is left where terms cancel: 64 eps of the largest entry of all slices, or what the
-reference itself loses there in this precision against the next higher one, at the same point and at three beside it, a
-hundred times. Where the reference refuses a run with a CellError, every path must.
+the largest difference over its largest entry: at most 1e-11 in float64, 50 eps in float32. A slice that fails by that
+is judged by rounding, which is what is left where terms cancel: 64 eps of the largest entry of all slices, or a hundred
+times what the reference itself loses there in this precision against the next higher one, at the same point and at
+three beside it. Where the reference refuses a run with a CellError, every path must.
 """
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,11 +79,17 @@ def run_values(trace) -> dict[str, np.ndarray]:
 
 
 def tape(case: Case) -> Answer:
-    """Every operation at every step on one list, swept backward."""
-    run = case.run_arguments()
-    found = case.cell.unroll(case.params, **run).backward(case.options.get("cotangents"), loss=case.options.get(
-        "loss") or (None if "cotangents" in case.options else case.cell.loss))
-    return Answer(np.nan, dict(found))
+    """Every operation at every step on one list, swept backward.
+
+    An end that the text defines is no leaf of it, and a parameter that only an end reads which is given is not on it.
+    """
+    loss = None if "cotangents" in case.options else case.options.get("loss", case.cell.loss)
+    found = case.cell.unroll(case.params, **case.run_arguments()).backward(case.options.get("cotangents"), loss=loss)
+    ends = {left.split("[")[0] for left in re.findall(r"^(\w+\[[^]]*\]) = ", case.text, re.MULTILINE)
+            if left != left.split("[")[0] + f"[{','.join(case.names[left.split('[')[0]].axes)}]"}
+    given = {n: np.zeros_like(case.params[n]) for n in case.params if n not in found and "initial" in case.options
+             and n in case.names and case.names[n].role == "parameter"}
+    return Answer(np.nan, given | {n: g for n, g in found.items() if "[" not in n or n.split("[")[0] not in ends})
 
 
 def complex_step(case: Case) -> Answer:
@@ -188,7 +196,8 @@ class Outcome(NamedTuple):
 
 def outcome(run: Callable[[Case], Answer], case: Case) -> Outcome:
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("error", "The machine code")  # a program that says of itself that it is wrong
             return Outcome(run(case))
     except Exception as error:  # what a path raises is what it says
         return Outcome(None, error)
@@ -250,7 +259,7 @@ def differences(case: Case, truth: Answer, found: Answer, precision: str, roundi
 
 
 class Rounding:
-    """What the reference loses in a precision against the next higher one, slice by slice: at the point and beside it."""
+    """What the reference loses against the next higher precision, in each slice: at the point and beside it."""
 
     def __init__(self, case: Case):
         self.case, self.known = case, {}
