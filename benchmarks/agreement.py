@@ -112,7 +112,7 @@ def kind(path: str, where: str, note: str) -> str:
 
 def smaller(case):
     """The case with a line, a term or an operand less."""
-    used = lambda text, found: {n: v for n, v in found.items() if re.search(rf"\b{n.split('[')[0]}\b", text)}
+    used = lambda text, found: {n: v for n, v in found.items() if re.search(rf"\b{re.split('[[_]', n)[0]}\b", text)}
     rows = case.text.splitlines()
     for k, row in enumerate(rows):
         left, equals, right = row.partition(" = ")
