@@ -323,7 +323,7 @@ def saved(case: Case):
     if any((n := k.split("[")[0]) and any(left.startswith(n + "[") and left == k for left in definitions(case))
            for k in initial):
         return None  # the text says what it is
-    labels = case.cell.gradient(case.params, **case.arguments())[1]
+    labels = gradients(case).gradients
     short = {k: k if k in labels else f"{k.split('[')[0]}[{re.search(r'0|[TJ][+]1', k)[0]}]" for k in initial}
     found = module.gradient({**case.params, **case.inputs, **{short[k]: v for k, v in initial.items()},
                              **{f"Delta_{n}": v for n, v in cotangents.items()}})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import generated
 import numpy as np
 import pytest
 import systems
@@ -149,7 +150,7 @@ def test_a_pass_is_a_function_from_system_to_system(name, change):
 @pytest.mark.parametrize("seed", [*range(8), *(pytest.param(k, marks=pytest.mark.long) for k in range(8, 100))])
 def test_every_pass_alone_and_any_two_keep_the_numbers(seed):
     """Of a generated system: two passes alone and four pairs of them, drawn, in either order."""
-    cell, rng = Cell(generated.system(seed)), np.random.default_rng(seed)
+    cell, rng = generated.case_of(seed).cell, np.random.default_rng(seed)
     params, given = problem(cell, T=3, seed=seed)
     true = gradients(cell, params, given, evaluate)
     for count in (1, 1, 2, 2, 2, 2):
