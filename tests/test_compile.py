@@ -150,7 +150,7 @@ def test_a_pass_is_a_function_from_system_to_system(name, change):
 @pytest.mark.parametrize("seed", [*range(8), *(pytest.param(k, marks=pytest.mark.long) for k in range(8, 100))])
 def test_every_pass_alone_and_any_two_keep_the_numbers(seed):
     """Of a generated system: two passes alone and four pairs of them, drawn, in either order."""
-    cell, rng = Cell(generated.system(seed)), np.random.default_rng(seed)
+    cell, rng = generated.case_of(seed).cell, np.random.default_rng(seed)
     params, given = problem(cell, T=3, seed=seed)
     true = gradients(cell, params, given, evaluate)
     for count in (1, 1, 2, 2, 2, 2):
@@ -472,30 +472,3 @@ def test_report_tells_loops_from_what_is_time_parallel():
     report = zoo["lstm"].compile().report()
     assert "for all steps at once" in report and "in the loop over t forward" in report and "backward" in report
     assert re.search(r"\((\w) \+ \1 \+ \1 \+ \1 x \1\) @ \(\1\)", report)
-
-
-# --- random systems ----------------------------------------------------------------------------------------------
-
-
-def compiled_system(seed: int, backend: str) -> float:
-    """The largest difference between compiled and reference over a generated system."""
-    cell = Cell(generated.system(seed))
-    params, given = problem(cell, T=4, seed=seed)
-    program = cell.compile(backend=backend)
-    found = program.gradient(params, **given)[1]
-    assert "left out" not in program.report()
-    return difference(found, gradients(cell, params, given, evaluate))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("seed", range(30))
-def test_generated_systems(seed, backend):
-    assert compiled_system(seed, backend) <= 1e-12
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_five_hundred_generated_systems(backend):
-    found = [compiled_system(seed, backend) for seed in range(500)]
-    print(f"{len(found)} systems, worst {max(found):.1e}")
-    assert max(found) <= 1e-12

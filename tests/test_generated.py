@@ -1,125 +1,174 @@
-"""Random systems over the whole notation: adjoint, tape and complex step agree, texts parse back, order is free.
+"""Generated texts over the whole notation: every path and every law gives the same numbers.
 
-    python tests/test_generated.py      checks all of them and prints how many slices were compared
+The long form takes thousands of texts, also to machine code: `python benchmarks/agreement.py --count 20000 --folder F`.
 """
 
-import time
+from collections import Counter
 
 import numpy as np
 import pytest
-import systems
-from generated import system
+from generated import WANTED, case_of, coverage
+from laws import LAWS, broken
+from paths import CHEAP, PATHS, Answer, Path, compare, reference
 
 from autograd_rnn import Cell
 from autograd_rnn.printing.text import system_text
 
-COUNT = 500
+# Faults that are known and open: a row goes when its fault is mended, and the test says so.
+OPEN = {
+    "tangent": {6: "KeyError of a size: what is reached through an outside end alone (`L = o[T+1]`)"},
+    "derivation": {6: "`check` calls the gradient of an outside end wrong that is read as such, `x[T+1]`"},
+    "a saved file": {7: "a saved file refuses noise that its outputs do not reach"},
+}
+INTERPRETED = {n: p for n, p in CHEAP.items() if "NumPy" not in n}
+NUMPY = {n: p for n, p in CHEAP.items() if "NumPy" in n}
+MACHINE = {n: p for n, p in PATHS.items() if n not in CHEAP}
 
 
-def initial(cell, seed, batch=2):
-    """Random values just outside, so that no state starts on a kink at zero."""
-    rng = np.random.default_rng(seed)
-    long, size = systems.extents(cell), systems.sizes(cell)
-    found = {}
-    for name, ends in cell.system.delayed.items():
-        defined = {eq.at for eq in cell.system.definitions.get(name, ())}
-        if cell.system.roles[name] == "class" or len(ends) > 1:
+def seeds(count: int, test: str) -> list:
+    return [pytest.param(k, marks=[pytest.mark.xfail(strict=True, reason=OPEN[test][k])] if k in OPEN[test] else [])
+            for k in range(count)]
+
+
+def agree(seeds, paths) -> Counter:
+    """How many texts each path was compared on; none disagrees."""
+    count: Counter = Counter()
+    for seed in seeds:
+        case = case_of(seed)
+        taken, faults = compare(case, paths)
+        assert not faults, f"{case}\n" + "\n".join(map(str, faults))
+        count.update(taken)
+    return count
+
+
+def test_a_thousand_texts_have_every_feature():
+    found = coverage(range(1000))
+    assert not [name for name, n in found.items() if not n] and set(WANTED) <= set(found)
+
+
+def test_a_seed_is_a_text_and_its_run():
+    for seed in range(20):
+        one, other = case_of(seed), case_of(seed)
+        assert one.text == other.text and one.options.keys() == other.options.keys()
+        assert all((one.params[n] == other.params[n]).all() for n in one.params)
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_the_adjoint_is_the_tape_and_the_complex_step(block):
+    count = agree(range(block * 10, block * 10 + 10), INTERPRETED)
+    assert count["complex step"] >= 2 and count["tape"] >= 2
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_numpy_programs(block):
+    assert agree(range(block * 4, block * 4 + 4), NUMPY)["NumPy"] >= 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_machine_code(seed):
+    pytest.importorskip("llvmlite", reason="machine code needs llvmlite")
+    assert "machine code" in agree([seed], MACHINE)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", range(100))
+def test_two_thousand_texts_on_all_paths(block):
+    agree(range(100 + block * 20, 120 + block * 20), PATHS)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_laws(name):
+    spoken = 0
+    for seed in range(16):
+        if seed in OPEN.get(name, ()):
             continue
-        (end,) = ends
-        if any(end in at for at in defined):
-            continue
-        shape = tuple(long[i] for i in cell.system.axes[name] if i != end.index)
-        shape += (batch,) if name in cell.system.per_example else ()
-        shape += tuple(d if isinstance(d, int) else size[d] for d in cell.system.shapes[name])
-        found[name] = 0.5 * rng.normal(size=shape)
-    return found
+        case = case_of(seed)
+        faults = broken(case, name)
+        assert not faults, f"{name}\n{case}\n{faults}"
+        spoken += faults is not None
+    assert spoken >= 2
 
 
-def check(seed):
-    """The report of random system number `seed`: T = 5, batch 2, adjoint and tape against the complex step."""
-    cell = Cell(system(seed))
-    params, inputs = systems.draw(cell, T=5, batch=2, seed=seed)
-    return cell, cell.check_gradients(params, initial=initial(cell, seed), tape=True, **inputs, **systems.steps(cell))
+@pytest.mark.long
+@pytest.mark.parametrize("name", LAWS)
+def test_laws_over_hundreds_of_texts(name):
+    for seed in range(16, 316):
+        case = case_of(seed)
+        assert not broken(case, name), f"{name}\n{case}"
 
 
-@pytest.mark.parametrize("block", [pytest.param(k, marks=[pytest.mark.long] if k % 2 else []) for k in range(20)])
-def test_generated_systems_pass_the_check(block):
-    for seed in range(block * COUNT // 20, (block + 1) * COUNT // 20):
-        cell, report = check(seed)
-        assert report.ok, f"system {seed}\n{cell}\n{report}"
-        assert report.count >= 4
+def wrong(case, change):
+    """A path whose answer is the reference's, changed."""
+    def run(case):
+        found = reference(case)
+        change(found)
+        return found
+    return compare(case, {"changed": Path(run)})[1]
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_generated_systems_pass_the_check_with_lengths(block):
-    for seed in range(block * 20, block * 20 + 20):
-        cell = Cell(system(seed))
-        params, inputs = systems.draw(cell, T=5, batch=2, seed=seed)
-        lengths = systems.lengths(cell, seed=seed)
-        report = cell.check_gradients(params, initial=initial(cell, seed), lengths=lengths, **inputs,
-                                      **systems.steps(cell))
-        assert report.ok, f"system {seed} with lengths {lengths}\n{cell}\n{report}"
+FAULTS = {
+    "a gradient scaled": lambda a: a.gradients.update({n: g * (1 + 1e-9) for n, g in a.gradients.items()}),
+    "a step that is cut": lambda a: [g.__setitem__(0, 0) for g in a.gradients.values() if np.ndim(g) > 1],
+    "a gradient that is missing": lambda a: a.gradients.pop(next(iter(a.gradients))),
+    "another shape": lambda a: a.gradients.update({n: g[None] for n, g in a.gradients.items()}),
+    "another value": lambda a: setattr(a, "value", a.value + 1e-6 * (1 + abs(a.value))),
+    "a value that is not finite": lambda a: a.gradients.update({n: g * np.nan for n, g in a.gradients.items()}),
+    "a value of the run": lambda a: a.values.update({n: np.asarray(v) + 1e-3 for n, v in a.values.items()}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_an_answer_is_seen(fault):
+    case = next(c for c in map(case_of, range(50)) if c.batch and "lengths" not in c.options and any(
+        of.role == "input" and of.axes for of in c.names.values()))
+    assert not wrong(case, lambda answer: None)
+    assert wrong(case, FAULTS[fault])
+
+
+def test_a_path_of_its_own_joins():
+    """A function from a case to an Answer is a path; ends it does not name are left out."""
+    def own(case) -> Answer:
+        value, gradients = case.cell.gradient(case.params, **case.arguments())
+        return Answer(value, {n: g for n, g in gradients.items() if "[" not in n})
+
+    taken, faults = compare(case_of(1), {"own": own})
+    assert "own" in taken and not faults
+    assert compare(case_of(1), {"own": lambda case: 1 / 0})[1]
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_texts_parse_back_to_equal_systems(block):
-    for seed in range(block * 25, block * 25 + 25):
-        cell = Cell(system(seed))
-        for derived in (cell, cell.backward(), cell.tangent()):
-            assert Cell(system_text(derived.system)) == derived, f"system {seed}"
+    for seed in range(block * 10, block * 10 + 10):
+        case = case_of(seed)
+        for derived in (case.cell, case.cell.backward(), case.cell.tangent()):
+            assert Cell(system_text(derived.system)) == derived, f"{case}"
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_the_order_of_lines_does_not_matter(seed):
-    cell = Cell(system(seed))
-    lines = cell.text.splitlines()
-    shuffled = Cell("\n".join(lines[k] for k in np.random.default_rng(seed).permutation(len(lines))))
-    params, inputs = systems.draw(cell, seed=seed)
-    given = {**inputs, **systems.steps(cell)}
-    params = {name: params[name] for name in (*cell.parameters, *(n for n in params if n not in cell.parameters))}
-    a, b = cell.run(params, **given), shuffled.run(params, **given)
-    for name in a:
-        np.testing.assert_allclose(a[name], b[name], rtol=1e-13, atol=1e-13)
-
-
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(12, "tangent"))
 def test_tangent_and_adjoint_are_transposes(seed):
     """<dL, tangent> of the loss along a direction equals the gradient along it."""
-    cell = Cell(system(seed))
-    params, inputs = systems.draw(cell, seed=seed)
-    given = {**inputs, **systems.steps(cell)}
-    rng = np.random.default_rng(seed)
-    _, gradient = cell.gradient(params, **given)
-    names = [n for n in (*cell.parameters, *cell.inputs) if n in gradient]
+    case = next(c for c in map(case_of, range(20 * seed, 20 * seed + 20)) if c.cell.loss and "loss" not in c.options
+                and "cotangents" not in c.options and "initial" not in c.options)
+    cell, rng = case.cell, np.random.default_rng(seed)
+    gradient = reference(case).gradients
+    values = {**case.params, **case.inputs}
+    names = [n for n in (*cell.parameters, *cell.inputs) if n in gradient and n in values]
     tangent = cell.tangent(names)
-    values = {**params, **inputs}
     directions = {f"{n}_dot": rng.normal(size=np.shape(values[n])) for n in names}
     known = {n: v for n, v in directions.items() if n in tangent.system.axes}
-    trace = tangent.run({**params, **{n: v for n, v in known.items() if tangent.system.roles[n] == "parameter"}},
-                        **{n: v for n, v in known.items() if tangent.system.roles[n] != "parameter"}, **given)
-    along = sum(float(np.sum(gradient[n] * directions[f"{n}_dot"])) for n in names)
-    scale = sum(float(np.sum(np.abs(gradient[n] * directions[f"{n}_dot"]))) for n in names)
-    assert abs(float(np.sum(trace["Loss_dot"])) - along) <= 1e-12 * max(scale, 1e-30)
+    weights = {n: v for n, v in known.items() if tangent.system.roles[n] == "parameter"}
+    trace = tangent.run({**case.params, **weights}, **{n: v for n, v in known.items() if n not in weights},
+                        **case.run_arguments())
+    terms = [gradient[n] * directions[f"{n}_dot"] for n in names]
+    scale = sum(float(np.sum(np.abs(t))) for t in terms)
+    along = trace.get(f"{cell.loss}_dot", 0.0)
+    assert abs(float(np.sum(along)) - sum(float(np.sum(t)) for t in terms)) <= 1e-11 * max(scale, 1e-30)
 
 
-# Besides the first ones: sums and cases so deep that SymPy must not evaluate them, and copies that come first.
-@pytest.mark.parametrize("seed", [*range(20), 64, 73, 132, 134, 156, 247])
+@pytest.mark.parametrize("seed", seeds(10, "derivation"))
 def test_derivations_are_proved(seed):
-    derivation = Cell(system(seed)).derivation()
+    case = case_of(seed)
+    derivation = case.cell.derivation()
     proof = derivation.check(points=3)
-    assert proof.ok, f"system {seed}\n{proof}"
+    assert proof.ok, f"{case}\n{proof}"
     assert len(proof.steps) == len(derivation.steps) and derivation.text(level="every")
-
-
-def main():
-    start, slices, worst, rounding = time.perf_counter(), 0, 0.0, 0
-    for seed in range(COUNT):
-        _, report = check(seed)
-        slices, worst = slices + report.count, max(worst, report.worst)
-        rounding += sum(s.note.startswith("rounding") for s in report.slices)
-    print(f"{COUNT} systems, {slices} slices, worst error {worst:.1e}, {rounding} slices of rounding, "
-          f"{time.perf_counter() - start:.1f} s")
-
-
-if __name__ == "__main__":
-    main()
