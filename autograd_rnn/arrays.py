@@ -76,10 +76,15 @@ class Arrays:
             np.copyto(store[within], array, where=True if mask is None else mask)
         for (owner, at), value in given.ends.items():
             if owner == name:
-                others = inside(tuple(p.index for p in at if p.base == "i"), len(comps), given)
-                value = value if others is None else np.where(others, value, -1 if is_class else 0)
-                self.write_end(store, name, at, value, slots)
+                self.give_end(store, name, at, value, slots)
         return store
+
+    def give_end(self, store, name, at, value, slots=()):
+        """A value given just outside along one index; past an example's end along another there is none."""
+        others = inside(tuple(p.index for p in at if p.base == "i"), len(self.system.shapes[name]), self.given)
+        if others is not None:
+            value = np.where(others, value, -1 if self.system.roles[name] == "class" else 0)
+        self.write_end(store, name, at, value, slots)
 
     def write_end(self, store, name, at, value, slots):
         """Just outside: position 0, or one past each example's own last."""

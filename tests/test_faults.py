@@ -25,7 +25,8 @@ def worst(found: dict, true: dict) -> float:
     return max(float(np.abs(found[n] - true[n]).max() / (np.abs(true[n]).max() or 1)) for n in true)
 
 
-def compare(text: str, backend: str, sizes: dict, extents: dict, batch: int, lengths=None, **options) -> None:
+def compare(text: str, backend: str, sizes: dict, extents: dict, batch: int, lengths=None, initial=None, **options
+            ) -> None:
     """A program's value and gradients are the reference's, at random parameters, inputs and cotangents."""
     cell, rng = Cell(text), np.random.default_rng(0)
     params = {n: rng.normal(0, 0.5, p.shape) for n, p in cell.init(**sizes).items()}
@@ -34,11 +35,12 @@ def compare(text: str, backend: str, sizes: dict, extents: dict, batch: int, len
     inputs = {n: rng.normal(size=(*(extents[i] for i in cell.system.axes[n]), batch, *own(n))) for n in cell.inputs}
     cotangents = None
     if cell.loss is None:
-        trace = cell.run(params, lengths=lengths, **inputs)
+        trace = cell.run(params, initial, lengths, **inputs)
         cotangents = {n: rng.normal(size=trace[n].shape) for n in cell.outputs}
-    value, true, _ = differentiate(cell.system, cell.loss, cell.outputs, params, None, cotangents, inputs,
-                                   lengths=lengths, run=evaluate)
-    told, found = program(cell, backend, **options).gradient(params, cotangents=cotangents, lengths=lengths, **inputs)
+    value, true, _ = differentiate(cell.system, cell.loss, cell.outputs, params, None, cotangents, inputs, initial,
+                                   lengths, run=evaluate)
+    told, found = program(cell, backend, **options).gradient(params, cotangents=cotangents, initial=initial,
+                                                             lengths=lengths, **inputs)
     assert told == pytest.approx(value, rel=1e-12) and worst(found, true) <= 1e-12
 
 
@@ -167,3 +169,24 @@ MATRICES = {
 @pytest.mark.parametrize("name", MATRICES)
 def test_matrices_of_each_example(name, lengths, backend):
     compare(MATRICES[name], backend, {"x": 3}, {"t": 43}, 3, lengths)
+
+
+# --- values given just outside -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_end_given_for_positions_past_an_examples_own(backend):
+    """h[0,j] is given for j = 1 to 5; an example of three columns has h[0,4] = 0, as what lies outside along both."""
+    rng = np.random.default_rng(1)
+    initial = {"h[0,j]": rng.normal(size=(5, 3)), "h[t,J+1]": rng.normal(size=(6, 3))}
+    compare("h[t,j] = tanh(u * h[t-1,j+1] + x[t,j])\nx: input()\nu: ()", backend, {}, {"t": 6, "j": 5}, 3,
+            {"t": [6, 2, 4], "j": [3, 5, 1]}, initial)
+
+
+def test_values_given_beyond_the_last_steps_of_ragged_examples_within_a_budget():
+    cell, rng = Cell("g[t] = tanh(U @ g[t+1] + x[t])"), np.random.default_rng(0)
+    params, x, last = cell.init(x=5), rng.normal(size=(300, 4, 5)), {"g[T+1]": rng.normal(size=(4, 5))}
+    lengths = [300, 1, 140, 16]
+    true = cell.run(params, last, lengths, x=x)
+    found = program(cell, "llvm", memory="90kB").forward(params, last, lengths, x=x)
+    assert np.abs(found["g"] - true["g"]).max() < 1e-14

@@ -97,7 +97,7 @@ class Space:
         self.ended = {n for n, _ in given.ends if n in self.arrays}
         for (n, at), value in given.ends.items():
             if n in arrays and n not in self.program.writer.bare:
-                Arrays(self.system, given).write_end(arrays[n], n, at, value, ())
+                Arrays(self.system, given).give_end(arrays[n], n, at, value)
 
     def lent(self, names: Iterable[str], waiting: list[Space]) -> dict[str, np.ndarray]:
         """Arrays of a run that has ended, to hand out; when the last is gone, the space waits for the next run."""

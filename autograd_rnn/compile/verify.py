@@ -80,14 +80,20 @@ def fault(system: System, keep: Wanted, run: Run, own: Own, dtype: np.dtype, sha
 
 
 def rounded(system: System, keep: Wanted, given: Given, own: Own) -> dict[str, np.ndarray]:
-    """How far rounding moves each slice: that of the given values, and that of the program's own equations."""
+    """How far rounding moves each slice: that of the given values, and that of the program's own equations.
+
+    An eps of the largest entry of all at least: what is zero by an invariance is zero by luck in some evaluations.
+    """
     def of(values: Own, given: Given) -> dict[str, np.ndarray]:
         return dict(slices(system, keep, given, values(given)))
 
     reference: Own = lambda given: evaluate(system, given, names(keep))
     exact = of(reference, precise(given))
     pairs = [(exact, of(reference, nudged(given, k))) for k in range(2)] + [(of(own, precise(given)), of(own, given))]
-    return {label: np.max([np.nan_to_num(largest(b[label] - a[label])) for a, b in pairs], axis=0) for label in exact}
+    most = max(float(np.max(np.nan_to_num(largest(rows)), initial=0)) for rows in exact.values())
+    least = np.finfo(given.dtype).eps * most
+    return {label: np.max([np.nan_to_num(largest(b[label] - a[label])) for a, b in pairs], axis=0, initial=least)
+            for label in exact}
 
 
 def precise(given: Given) -> Given:

@@ -204,7 +204,7 @@ class Space(Layout):
             if owner in self.resting:
                 stores[owner][...] = value
             elif owner in stores:
-                run.write_end(stores[owner], owner, at, value, ())
+                run.give_end(stores[owner], owner, at, value)
         for n, shape in self.resting.items():
             stores[n] = np.broadcast_to(stores[n], shape)
         for n, (whole, inside) in self.parts.items():
