@@ -37,7 +37,7 @@ def agree(seeds, paths) -> Counter:
         case = case_of(seed)
         taken, faults = compare(case, paths)
         assert not faults, f"{case}\n" + "\n".join(map(str, faults))
-        count.update(taken)
+        count.update(list(taken))
     return count
 
 
