@@ -263,7 +263,8 @@ class _Plan:
                 comps = x.shape[len(axes):]
                 x = np.broadcast_to(x, lead + comps).transpose(
                     *kept, *summed, *range(len(axes) + 1, x.ndim), len(axes))
-                sides.append(x.reshape(*(lead[k] for k in kept), math.prod(lead[k] for k in summed), comps[0]))
+                rows = math.prod((*(lead[k] for k in summed), *comps[1:]))
+                sides.append(x.reshape(*(lead[k] for k in kept), rows, comps[0]))
             values[n] = np.matmul(np.swapaxes(sides[0], -1, -2), sides[1])
 
         return contract

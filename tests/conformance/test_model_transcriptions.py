@@ -152,7 +152,7 @@ def bigru_stacked(p, data, ends, show):
     below, loss = [p["E"] @ row for row in data["x"]], 0.0
     for number in range(len(p["U_rf"])):
         own, halves = layer(p, number), []
-        for d, rows, start in (("f", below, ends["hf[0]"]), ("b", below[::-1], ends["hb[T+1]"])):
+        for d, rows, start in (("f", below, ends["hf[0,l]"]), ("b", below[::-1], ends["hb[T+1,l]"])):
             h, found = start[number], []
             for row in rows:
                 r, z = sigmoid(net(own, "r" + d, row, h)), sigmoid(net(own, "z" + d, row, h))

@@ -9,15 +9,11 @@ import oracle
 import pytest
 import systems
 import torch
-from generated import system
 from oracle import Oracle
 from oracle_texts import CASES, both, drawn, lengths
 from test_oracle_values import FAIL_TODAY, TOLERANCE, worst
 
-from autograd_rnn import Cell
-
 PATHS = ("reference", "llvm")
-GENERATED = 60
 pytestmark = pytest.mark.filterwarnings("error:.*differs from the reference")
 
 
@@ -54,15 +50,6 @@ def test_texts_of_its_own_agree_with_the_oracle(name):
     for ragged in lengths(cell, options, seed):
         paths = [p for p in PATHS if p not in FAIL_TODAY.get(name, ())]
         agrees(cell, oracle, params, inputs, more | ragged, paths)
-
-
-@pytest.mark.parametrize("block", range(6))
-def test_random_texts_agree_with_the_oracle(block):
-    for seed in range(block, GENERATED, 6):
-        cell = systems.with_loss(Cell(system(seed)))
-        params, inputs = systems.draw(cell, seed=seed)
-        for ragged in [{}, {"lengths": systems.lengths(cell, seed=seed)}] if inputs else [{}]:
-            agrees(cell, Oracle(cell.text), params, inputs, systems.steps(cell) | ragged, ("reference",))
 
 
 def test_values_at_every_step_agree_with_the_trace():

@@ -287,7 +287,8 @@ def compare(name, transcription):
     agree(ours, outputs.detach().numpy(), 1e-12, "outputs")
 
     wanted = {n: v.grad for n, v in {**theirs, **data}.items() if v.requires_grad}
-    wanted |= {s + {"hb": "[T+1]", "cb": "[T+1]"}.get(s, "[0]"): v.grad for s, v in ends.items()}
+    at = lambda s: "[T+1]" if s in ("hb", "cb") else "[0,l]" if layers else "[0]"
+    wanted |= {s + at(s): v.grad for s, v in ends.items()}
     assert set(gradients) >= {n for n, g in wanted.items() if g is not None}
     for n, gradient in wanted.items():
         if gradient is None or not gradient.abs().max() > 0:
