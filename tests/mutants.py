@@ -85,7 +85,7 @@ def tried(cell: Cell, seed: int, told: list[str]) -> str:
     derived = adjoint_of(cell.system, cell.outputs, cell.loss is not None)
     keep = wanted(cell.system, derived, cell.outputs)
     made = machine.Machine(derived.system, keep, True)
-    arguments = derived.system, keep, guarded.guarded(made), made.equations(derived.system), made.dtype
+    arguments = made, derived.system, keep, guarded.guarded(made), made.dtype
     if verify.fault(*arguments):
         return "caught"
     return "survived" if verify.fault(*arguments, WIDE) else "equivalent"

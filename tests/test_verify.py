@@ -21,7 +21,7 @@ def made(cell: Cell, double: bool = True, apart: bool = False) -> tuple:
     derived = adjoint_of(cell.system, cell.outputs, cell.loss is not None)
     keep = wanted(cell.system, derived, cell.outputs)
     found = machine.Machine(derived.system, keep, double, apart=apart)
-    return derived.system, keep, guarded.guarded(found), found.equations(derived.system), found.dtype
+    return found, derived.system, keep, guarded.guarded(found), found.dtype
 
 
 def one_more(lanes, count):

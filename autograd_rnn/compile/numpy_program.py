@@ -42,6 +42,7 @@ class NumpyProgram:
         self.function, self.workspace = namespace["run"], namespace["workspace"]
         self.sizes: dict[tuple, dict[str, int]] = {}  # as this system has them, by those given
         self.spaces: dict[tuple, list[Space]] = {}
+        self.fault = ""  # where its values differ from the reference's
 
     def __call__(self, system: System, given: Given, keep: Iterable[str]) -> dict[str, np.ndarray]:
         """The bordered arrays of the names in `keep`, from sizes and arrays as `system` has them."""

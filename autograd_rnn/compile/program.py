@@ -27,7 +27,7 @@ from .numpy_program import NumpyProgram
 from .replay import Replay, signature
 from .report import report
 from .save import file_of
-from .verify import IN_PARTS, SHAPES, fault
+from .verify import IN_PARTS, SHAPES, claim, fault
 
 REPLAYS = 4  # shapes whose gradients are done again without another look
 WORK = 500  # steps times batch from which a gradient is compiled
@@ -74,7 +74,9 @@ def compiled(system: System, given: Given, keep: Wanted | None = None) -> dict[s
     """What `evaluate` gives, by a NumPy program that is made once and lives as long as the system."""
     if given.lengths or given.lanes or given.empty or np.dtype(given.dtype).kind == "c":
         return evaluate(system, given, keep)
-    return program_of(system, keep)(system, given, list(system.axes) if keep is None else list(keep))
+    made = program_of(system, keep)
+    return evaluate(system, given, keep) if made.fault else made(
+        system, given, list(system.axes) if keep is None else list(keep))
 
 
 def as_machine_code(system: System, given: Given, keep: Wanted | None = None, threads: int | None = None,
@@ -95,26 +97,43 @@ def fastest(system: System, given: Given, keep: Wanted | None = None) -> dict[st
 
 
 def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
-    kept = None if keep is None else frozenset(keep.items())
-    return system.once("_programs", kept, lambda: NumpyProgram(system, keep))
+    whole: Wanted = dict.fromkeys(system.axes, True) if keep is None else keep
+
+    def make() -> NumpyProgram:
+        made = NumpyProgram(system, keep)
+        made.fault = fault(made, system, whole, lambda system, given, keep, shape: "" if given.lengths else made(
+            system, given, list(keep)), np.dtype(np.float64))
+        return told(made, system)
+
+    return system.once("_programs", None if keep is None else frozenset(keep.items()), make)
 
 
 def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
+    """The machine code; whether it agrees with the reference is asked once, and kept with the code."""
     from .llvm.guarded import guarded  # these need an extra
     from .llvm.machine import Machine
 
-    def make():
+    def make() -> Machine:
         made = Machine(system, keep, double, apart=apart)
         shapes = IN_PARTS if apart else SHAPES
-        made.fault = fault(system, keep, guarded(made), made.equations(system), made.dtype, shapes)
-        if made.fault:
-            first = next((eq.line.source for eq in system.equations if eq.line), "")
-            warnings.warn(f"The machine code of the cell that begins with `{first}` differs from the reference: "
-                          f"{made.fault}. The reference is used instead. Please report the cell's text.",
-                          RuntimeWarning, stacklevel=4)
-        return made
+        claimed = claim(system, keep, made.dtype, shapes)
+        if made.code.claim != claimed:
+            made.fault = fault(made, system, keep, guarded(made), made.dtype, shapes)
+            if not made.fault:
+                made.code.keep(claimed)
+        return told(made, system)
 
     return system.once("_machines", (frozenset(keep.items()), double, apart), make)
+
+
+def told(made, system: System):
+    """A program, with a warning where it differs from the reference."""
+    if made.fault:
+        first = next((eq.line.source for eq in system.equations if eq.line), "")
+        warnings.warn(f"The compiled program of the cell that begins with `{first}` differs from the reference: "
+                      f"{made.fault}. The reference is used instead. Please report the cell's text.",
+                      RuntimeWarning, stacklevel=6)
+    return made
 
 
 def gradient(system: System, default: str | None, outputs: tuple[str, ...], params: Mapping, loss: str | None,
@@ -147,13 +166,19 @@ def replay_of(system: System, params: Mapping, inputs: Mapping, cotangents: Mapp
     derived = adjoint_of(system, chosen, False)
     kept = wanted(system, derived, chosen)
     if run is compiled:
-        return Replay.of(program_of(derived.system, kept), forward, derived, chosen, {**params, **inputs}, cotangents)
+        program = program_of(derived.system, kept)
+        return None if program.fault else Replay.of(program, forward, derived, chosen, {**params, **inputs}, cotangents)
     from .llvm.replay import Replay as MachineReplay  # needs an extra
 
     options = run.keywords  # type: ignore[attr-defined]
     made = machine_of(derived.system, kept, forward.given.dtype == np.float64, options["memory"] is not None)
     return None if made.fault else MachineReplay.of(made, forward, derived, chosen, options, {**params, **inputs},
                                                     cotangents)
+
+
+def unused(made) -> list[str]:
+    """What a report says of a program that differs from the reference."""
+    return [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
 
 
 class Program:
@@ -225,13 +250,12 @@ class Program:
         if self._run is compiled:
             program = program_of(derived.system, keep)
             kept = [n for n in program.writer.stores if n in program.system.defined and time in program.system.axes[n]]
-            return report(program.system, kept, time, sizes, program.refused)
+            return "\n".join([*unused(program), report(program.system, kept, time, sizes, program.refused)])
         machines = derived.system.__dict__.get("_machines", {})
         apart = self._memory is not None
         ran = [m for (kept, _, split), m in machines.items() if kept == frozenset(keep.items()) and split == apart]
         made = ran[-1] if ran else machine_of(derived.system, keep, False, apart)
-        told = [f"not used, the reference is: it differs from the reference in {made.fault}"] if made.fault else []
-        return "\n".join([*told, report(made.system, made.kept_along(time), time, sizes, made.refused),
+        return "\n".join([*unused(made), report(made.system, made.kept_along(time), time, sizes, made.refused),
                           *(m.last for m in ran if m.last)])
 
     def __repr__(self):

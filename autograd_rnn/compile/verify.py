@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..arrays import Given
+from ..arrays import Arrays, Given
 from ..backpropagate import Wanted, inner_product
 from ..derivation.points import drawn
 from ..equations import System
@@ -46,14 +49,21 @@ SHAPES = (Shape(19, 7, (17, 3, 16, 5, 9, 2)), Shape(19, 7, (2, 9, 1, 5, 3), ragg
           Shape(1, 2, (1, 5, 17, 2)))
 IN_PARTS = (Shape(16, 20, (3, 5, 2, 17), parts=True), Shape(16, 20, (2, 3, 5, 1), ragged=True, parts=True))
 Run = Callable[[System, Given, Wanted, Shape], "dict[str, np.ndarray] | str"]
-Own = Callable[[Given], dict[str, np.ndarray]]
 
 
-def fault(system: System, keep: Wanted, run: Run, own: Own, dtype: np.dtype, shapes: tuple[Shape, ...] = SHAPES) -> str:
+class Made(Protocol):
+    """A program as the passes left it: its own equations, and what it is given under its own names of sizes."""
+
+    system: System
+
+    def own(self, system: System, given: Given) -> Given: ...
+
+
+def fault(made: Made, system: System, keep: Wanted, run: Run, dtype: np.dtype, shapes: tuple[Shape, ...] = SHAPES
+          ) -> str:
     """Where a program's values differ from the reference's; empty where they agree.
 
     run: gives the bordered arrays of the names in `keep`, or a text: what it did wrong, "" where it cannot run a shape.
-    own: the reference's values of the program's own equations, as the passes left them.
     """
     for seed, shape in enumerate(shapes):
         given, stores = point(system, shape, seed, dtype)
@@ -71,7 +81,7 @@ def fault(system: System, keep: Wanted, run: Run, own: Own, dtype: np.dtype, sha
             allowed = (1e-11 if dtype == np.float64 else 50 * np.finfo(dtype).eps) * scale
             if (apart <= allowed).all():
                 continue
-            rounding = rounding or rounded(system, keep, given, own)
+            rounding = rounding or rounded(made, system, keep, given)
             wrong = ~(apart <= allowed + ROUNDING * rounding[label])
             if wrong.any():
                 relative = apart[wrong] / np.maximum(scale[wrong], np.finfo(dtype).tiny)
@@ -79,17 +89,19 @@ def fault(system: System, keep: Wanted, run: Run, own: Own, dtype: np.dtype, sha
     return ""
 
 
-def rounded(system: System, keep: Wanted, given: Given, own: Own) -> dict[str, np.ndarray]:
+def rounded(made: Made, system: System, keep: Wanted, given: Given) -> dict[str, np.ndarray]:
     """How far rounding moves each slice: that of the given values, and that of the program's own equations.
 
     An eps of the largest entry of all at least: what is zero by an invariance is zero by luck in some evaluations.
     """
-    def of(values: Own, given: Given) -> dict[str, np.ndarray]:
-        return dict(slices(system, keep, given, values(given)))
+    def of(own: System, given: Given) -> dict[str, np.ndarray]:
+        rest = Arrays(system, given)  # what the program only hands on
+        stores = evaluate(own, given if own is system else made.own(system, given), names(keep) & own.axes.keys())
+        return dict(slices(system, keep, given, {n: stores[n] if n in stores else rest.store(n) for n in names(keep)}))
 
-    reference: Own = lambda given: evaluate(system, given, names(keep))
-    exact = of(reference, precise(given))
-    pairs = [(exact, of(reference, nudged(given, k))) for k in range(2)] + [(of(own, precise(given)), of(own, given))]
+    exact = of(system, precise(given))
+    pairs = [*((exact, of(system, nudged(given, k))) for k in range(2)),
+             (of(made.system, precise(given)), of(made.system, given))]
     most = max(float(np.max(np.nan_to_num(largest(rows)), initial=0)) for rows in exact.values())
     least = np.finfo(given.dtype).eps * most
     return {label: np.max([np.nan_to_num(largest(b[label] - a[label])) for a, b in pairs], axis=0, initial=least)
@@ -182,3 +194,20 @@ def slices(system: System, keep: Wanted, given: Given, stores: Mapping[str, np.n
 def largest(rows: np.ndarray) -> np.ndarray:
     """The largest entry of each row."""
     return np.max(np.abs(rows), axis=1, initial=0)
+
+
+def claim(system: System, keep: Wanted, dtype: np.dtype, shapes: tuple[Shape, ...]) -> bytes:
+    """A digest of all that a verdict depends on beside the code: equations, what is wanted, the library's own text."""
+    number = {n: k for k, n in enumerate(system.nodes)}
+    facts = ([(n.op.name, n.params, [number[a] for a in n.args]) for n in system.nodes],
+             [(eq.name, eq.at, number[eq.value]) for eq in system.equations], system.axes, sorted(system.model),
+             system.shapes, system.roles, sorted(keep.items()), dtype.str, shapes)
+    return sha256(_library() + repr(facts).encode()).digest()
+
+
+@cache
+def _library() -> bytes:
+    found = sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.digest()

@@ -1,4 +1,4 @@
-"""A thousand generated texts: an evaluator in PyTorch, the adjoint, the tape, the complex step; NumPy of every fourth."""
+"""A thousand generated texts: by PyTorch, the adjoint, the tape and the complex step; every fourth by NumPy."""
 
 import pytest
 from generated import case_of

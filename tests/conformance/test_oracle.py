@@ -13,6 +13,8 @@ from oracle import Oracle
 from oracle_texts import CASES, both, drawn, lengths
 from test_oracle_values import FAIL_TODAY, TOLERANCE, worst
 
+from autograd_rnn import Cell
+
 PATHS = ("reference", "llvm")
 pytestmark = pytest.mark.filterwarnings("error:.*differs from the reference")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...arrays import Arrays, Given
+from ...arrays import Given
 from ...backpropagate import Wanted
 from ...equations import System
 from ...errors import CellError
@@ -17,6 +17,7 @@ from .space import Space
 if TYPE_CHECKING:
     from .machine import Machine
 
+ZONE = 1 << 14  # bytes behind every array: more than a small run can write too far
 NOTHING = 255  # every byte: NaN as a number of either size
 
 
@@ -26,11 +27,12 @@ class Guarded(Space):
     def __init__(self, machine: Machine, given: Given):
         self.zones: list[int] = []
         super().__init__(machine, given)
+        self.scratch += ZONE
 
     def reserve(self, key, shape: tuple[int, ...]) -> None:
         super().reserve(key, shape)
         self.zones.append(self.total)
-        self.total += ALIGN
+        self.total += ZONE
 
     def allocate(self, threads: int) -> Guarded:
         super().allocate(threads)
@@ -47,9 +49,11 @@ class Guarded(Space):
             guard.fill(NOTHING)
 
     def guards(self) -> list[np.ndarray]:
-        """The zones, what lies before the first array, and behind the last thread's scratch."""
-        return [self.memory[:self.start], self.hand[-ALIGN:], *(
-            self.memory[self.start + zone:self.start + zone + ALIGN] for zone in self.zones)]
+        """The zones, what lies before the first array, and the end of each thread's scratch."""
+        start = -self.hand.ctypes.data % ALIGN
+        ends = [start + (part + 1) * self.scratch for part in range(self.threads)]
+        return [self.memory[:self.start], *(self.hand[end - ZONE:end] for end in ends),
+                *(self.memory[self.start + zone:self.start + zone + ZONE] for zone in self.zones)]
 
     def untouched(self) -> bool:
         """Whether nothing was written to a guard."""
@@ -59,15 +63,15 @@ class Guarded(Space):
 def guarded(machine: Machine) -> Run:
     """Runs of a machine as `verify.fault` asks for them, in guarded memory or within a budget."""
     def run(system: System, given: Given, keep: Wanted, shape: Shape) -> dict[str, np.ndarray] | str:
-        own, rest = machine.own(system, given), Arrays(system, given)
+        own = machine.own(system, given)
         if shape.parts:
             try:
-                space = machine.space(own.given, shape.threads, Space(machine, own.given).bytes(shape.threads) - 1)
+                space = machine.space(own, shape.threads, Space(machine, own).bytes(shape.threads) - 1)
             except CellError:  # a budget that this cell cannot keep to is refused when it is asked for
                 return ""
-            return machine.run(space, space.memory, own, rest, keep)
-        space = Guarded(machine, own.given).allocate(shape.threads)
-        found = machine.run(space, space.memory, own, rest, keep)
+            return machine.run(space, space.memory, system, given, keep)
+        space = Guarded(machine, own).allocate(shape.threads)
+        found = machine.run(space, space.memory, system, given, keep)
         return found if space.untouched() else "it writes outside its arrays"
 
     return run

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -16,7 +16,6 @@ from ... import primitives as P
 from ...arrays import Arrays, Given
 from ...backpropagate import Wanted, inner_product
 from ...equations import BATCH, Equation, System
-from ...evaluate import evaluate
 from ...graph import READ, Node, Position, node, read
 from ...order import contraction, operands
 from ...shapes import carry_over
@@ -154,32 +153,27 @@ class Machine:
 
         memory: the bytes that a run may take beside the arrays given and handed out.
         """
-        own = self.own(system, given)
-        space, waiting = self.room(own.given, threads, memory)
+        space, waiting = self.room(self.own(system, given), threads, memory)
         lease = Lease(space.memory)
-        found = self.run(space, np.asarray(lease), own, Arrays(system, given), keep)
+        found = self.run(space, np.asarray(lease), system, given, keep)
         self.last, space.held = space.told(), None
         lease.back = partial(waiting.append, space)
         return found
 
-    def own(self, system: System, given: Given) -> Arrays:
-        """The arrays of a run, with sizes by the names they have in this program's system."""
+    def own(self, system: System, given: Given) -> Given:
+        """What `system` is given, with the sizes as the program has them."""
         key = tuple(sorted(given.sizes.items()))
         if key not in self.sizes:
             self.sizes[key] = carry_over(given.sizes, system.inferred, self.system.inferred)
-        return Arrays(self.system, replace(given, sizes=self.sizes[key]))
+        return replace(given, sizes=self.sizes[key])
 
-    def run(self, space: Space, lease: np.ndarray, own: Arrays, rest: Arrays, keep: Iterable[str]
+    def run(self, space: Space, lease: np.ndarray, system: System, given: Given, keep: Iterable[str]
             ) -> dict[str, np.ndarray]:
-        """A run in some memory. rest: what is only handed on."""
+        """A run in some memory."""
+        own, rest = Arrays(self.system, self.own(system, given)), Arrays(system, given)  # rest: what is only handed on
         space.run(own, lease)
         names = [*keep, *map(inner_product, self.inner)]
         return {n: own.store(n) if n in self.system.axes else rest.store(n) for n in names}
-
-    def equations(self, system: System) -> Callable[[Given], dict[str, np.ndarray]]:
-        """The reference's values of this program's own equations, as the passes left them."""
-        names = [*self.keep, *self.inner]
-        return lambda given: evaluate(self.system, self.own(system, given).given, names)
 
     def room(self, given: Given, threads: int | None, memory: int | None) -> tuple[Space, list[Space]]:
         """A space for a run of these shapes, and the list that it goes back to."""

@@ -18,6 +18,8 @@ import llvmlite.binding as llvm
 
 from ...atomic import written
 
+DIGEST = 32  # bytes of a SHA-256
+
 
 @cache
 def _processor() -> tuple[str, str]:
@@ -53,20 +55,29 @@ def folder() -> Path | None:
 
 
 class Code:
-    """The functions of a module by name, each `(context, scratch, first, last)` over addresses and whole numbers."""
+    """The functions of a module by name, each `(context, scratch, first, last)` over addresses and whole numbers.
+
+    claim: what has been found out about this code, as a digest; zeros where nothing has.
+    """
 
     def __init__(self, module, names: Sequence[str]):
         text = str(module)
-        key = sha256(f"{llvmlite.__version__} {llvm.llvm_version_info} {_processor()}\n{text}".encode()).hexdigest()
-        binary = _kept(key)
-        if binary is None:
-            binary = _assembled(text, _target())
-            _keep(key, binary)
+        made_by = f"claim and code, {llvmlite.__version__} {llvm.llvm_version_info} {_processor()}"
+        self._key = sha256(f"{made_by}\n{text}".encode()).hexdigest()
+        self.claim, self._binary = _kept(self._key) or (bytes(DIGEST), b"")
+        if not self._binary:
+            self._binary = _assembled(text, _target())
+            self.keep(self.claim)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(self._binary))
         self._engine.finalize_object()
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)  # a foreign call gives the interpreter's lock away
         self.functions: dict[str, Callable] = {n: kind(self._engine.get_function_address(n)) for n in names}
+
+    def keep(self, claim: bytes) -> None:
+        """Keep the code for the next process, with what has been found out about it."""
+        self.claim = claim
+        _keep(self._key, claim + self._binary)
 
 
 def _assembled(text: str, machine) -> bytes:
@@ -79,8 +90,9 @@ def _assembled(text: str, machine) -> bytes:
     return machine.emit_object(module)
 
 
-def _kept(key: str) -> bytes | None:
-    """The code kept under a key, where it is whole and nobody else can have written it: LLVM takes what it is given."""
+def _kept(key: str) -> tuple[bytes, bytes] | None:
+    """The claim and the code kept under a key, where they are whole and nobody else can have written them: LLVM takes
+    what it is given."""
     home = folder()
     try:
         if home is None or not _private(os.stat(home)):
@@ -89,23 +101,24 @@ def _kept(key: str) -> bytes | None:
             found = file.read() if _private(os.fstat(file.fileno())) else b""
     except OSError:
         return None
-    return found[32:] if found[:32] == _digest(key, found[32:]) else None
+    rest = found[DIGEST:]
+    return (rest[:DIGEST], rest[DIGEST:]) if found[:DIGEST] == _digest(key, rest) else None
 
 
-def _keep(key: str, binary: bytes) -> None:
+def _keep(key: str, rest: bytes) -> None:
     """Code for the next process; a folder that is not the user's own, or cannot be written, is no error."""
     home = folder()
     with suppress(OSError):
         if home is not None:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _private(os.stat(home)):
-                written(home / f"{key}.o", _digest(key, binary) + binary)
+                written(home / f"{key}.o", _digest(key, rest) + rest)
                 (home / f"{key}.o").chmod(0o600)
 
 
-def _digest(key: str, binary: bytes) -> bytes:
-    """Of key and code together, so that one cell's code under another's key is found out."""
-    return sha256(key.encode() + binary).digest()
+def _digest(key: str, rest: bytes) -> bytes:
+    """Of key, claim and code together, so that one cell's code under another's key is found out."""
+    return sha256(key.encode() + rest).digest()
 
 
 def _private(found: os.stat_result) -> bool:

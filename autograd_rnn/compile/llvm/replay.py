@@ -58,7 +58,7 @@ class Replay:
         if given.ends or given.lengths or given.offsets or given.empty or any(
                 kind == "reference" for kind, _ in machine.steps):
             return None
-        space, waiting = machine.room(machine.own(derived.system, carried_over(forward, derived)).given, **options)
+        space, waiting = machine.room(machine.own(derived.system, carried_over(forward, derived)), **options)
         made = cls.made(machine, space, forward, derived, outputs, options, groups)
         waiting.append(space)
         return made
