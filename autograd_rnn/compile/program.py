@@ -27,7 +27,7 @@ from .numpy_program import NumpyProgram
 from .replay import Replay, signature
 from .report import report
 from .save import file_of
-from .verify import IN_PARTS, SHAPES, claim, fault
+from .verify import IN_PARTS, SHAPES, claim, fault, needed
 
 REPLAYS = 4  # shapes whose gradients are done again without another look
 WORK = 500  # steps times batch from which a gradient is compiled
@@ -102,7 +102,7 @@ def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
     def make() -> NumpyProgram:
         made = NumpyProgram(system, keep)
         made.fault = fault(made, system, whole, lambda system, given, keep, shape: "" if given.lengths else made(
-            system, given, list(keep)), np.dtype(np.float64))
+            system, given, needed(keep)), np.dtype(np.float64))
         return told(made, system)
 
     return system.once("_programs", None if keep is None else frozenset(keep.items()), make)

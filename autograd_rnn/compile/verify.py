@@ -96,8 +96,8 @@ def rounded(made: Made, system: System, keep: Wanted, given: Given) -> dict[str,
     """
     def of(own: System, given: Given) -> dict[str, np.ndarray]:
         rest = Arrays(system, given)  # what the program only hands on
-        stores = evaluate(own, given if own is system else made.own(system, given), names(keep) & own.axes.keys())
-        return dict(slices(system, keep, given, {n: stores[n] if n in stores else rest.store(n) for n in names(keep)}))
+        stores = evaluate(own, given if own is system else made.own(system, given), needed(keep) & own.axes.keys())
+        return dict(slices(system, keep, given, {n: stores[n] if n in stores else rest.store(n) for n in needed(keep)}))
 
     exact = of(system, precise(given))
     pairs = [*((exact, of(system, nudged(given, k))) for k in range(2)),
@@ -153,8 +153,8 @@ def changed(given: Given, change: Callable[[np.ndarray], np.ndarray]) -> Given:
                    ends={key: own(a) for key, a in given.ends.items()})
 
 
-def names(keep: Wanted) -> set[str]:
-    """What the reference evaluates: the names, and what makes their inner products."""
+def needed(keep: Wanted) -> set[str]:
+    """What is evaluated: the names, and what their inner products are taken with."""
     return {*keep, *(seed for seed in keep.values() if isinstance(seed, str))}
 
 
