@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import systems
-from generated import system as generated
+from generated import case_of
 
 from autograd_rnn import Cell, CellError, zoo
 from autograd_rnn import primitives as P
@@ -40,7 +40,7 @@ def texts(asked: list[str]) -> Iterator[tuple[str, Cell]]:
         elif word.replace("-", "").isdigit():
             first, _, last = word.partition("-")
             seeds = range(int(first), int(last or first) + 1)
-            yield from ((f"generated {seed}", Cell(generated(seed))) for seed in seeds)
+            yield from ((f"generated {seed}", case_of(seed).cell) for seed in seeds)
         else:
             yield Path(word).stem, Cell(Path(word).read_text())
 
