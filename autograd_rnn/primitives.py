@@ -49,8 +49,8 @@ def _log1p(z):
 
 def _log(x):
     with np.errstate(divide="ignore", invalid="ignore"):
-        real = np.log(_real(x))  # NaN below zero, as for real data, also where x is complex
-        return np.where(np.isnan(real), np.nan, np.log(x)) if np.iscomplexobj(x) else real
+        value = np.log(_real(x))  # NaN below zero, as for real data, also where x is complex
+        return np.where(np.isnan(value), np.nan, np.log(x)) if np.iscomplexobj(x) else value
 
 
 def _sqrt(x):

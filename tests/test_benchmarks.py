@@ -27,6 +27,7 @@ from autograd_rnn.search.canonical import form
 from autograd_rnn.search.rank import rank
 from autograd_rnn.search.valid import valid
 from autograd_rnn.tasks import tasks
+from autograd_rnn.tasks.bench import RESULT
 
 ROOT = Path(__file__).parents[1]
 
@@ -338,7 +339,7 @@ def test_a_grid_chooses_by_validation_and_not_by_test(tmp_path, monkeypatch):
     for one, (held_out, test) in zip(tried.trials, losses):
         assert tried.choice is None, "not all were tried"
         (run,) = one.runs
-        run.file(tmp_path).write_text(json.dumps({"valid": held_out, "test": test}))
+        run.file(tmp_path).write_text(json.dumps({**dict.fromkeys(RESULT), "valid": held_out, "test": test}))
     assert tried.choice == tried.rows[2] and len(tried.choice.runs) == 2
     assert "among 6" in tried.told and "0.300" in tried.told and "0.800" in tried.told
 

@@ -414,7 +414,7 @@ def test_an_example_without_steps_is_as_good_as_none(name):
         for n in batch:
             assert n not in true or not gradients[n].take(1, batch[n]).any(), (path, n)
         for n, end in cell.system.carried.items():
-            label = cell.system.label(n, end)
+            label = cell.system.labels[n, end]
             k = len(cell.system.axes[n]) - 1
             assert np.allclose(final[label].take([0, 2], k), last[label], 1e-10, 1e-10), (path, n)
         assert final[time].tolist() == [4, 0, 2]

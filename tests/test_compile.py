@@ -227,7 +227,7 @@ def test_what_an_output_does_not_reach_has_a_zero_gradient(text, output, backend
     module = loaded(tmp_path / "saved.py")
     found = module.gradient({**params, "x": given["x"], f"Delta_{output}": given["cotangents"][output]})
     assert set(found) == {*cell.parameters, "x"} and difference(found, {n: true[n] for n in found}) <= 1e-12
-    with pytest.raises(ValueError, match="'x' has 2 axes, not 3"):
+    with pytest.raises(ValueError, match="'x' has shape"):
         module.gradient({**params, "x": given["x"][:, 0], f"Delta_{output}": given["cotangents"][output]})
 
 

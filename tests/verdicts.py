@@ -39,8 +39,8 @@ def texts(asked: list[str]) -> Iterator[tuple[str, Cell]]:
             yield from zoo.items()
         elif word.replace("-", "").isdigit():
             first, _, last = word.partition("-")
-            seeds = range(int(first), int(last or first) + 1)
-            yield from ((f"generated {seed}", case_of(seed).cell) for seed in seeds)
+            cases = map(case_of, range(int(first), int(last or first) + 1))
+            yield from ((f"generated {case.seed}", case.cell) for case in cases if not case.cells)
         else:
             yield Path(word).stem, Cell(Path(word).read_text())
 
