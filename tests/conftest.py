@@ -1,4 +1,4 @@
-"""What every test shares: the folders of the tests and the benchmarks on the path, quiet BLAS threads, what runs when."""
+"""What every test shares: folders of tests and benchmarks on the path, quiet BLAS threads, what runs when."""
 
 import os
 import sys
