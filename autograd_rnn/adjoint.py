@@ -114,7 +114,7 @@ def adjoint(system: System, outputs: Iterable[str], unit: bool = False) -> Deriv
     for name in outputs:
         if name not in system.defined:
             raise CellError(f"`{name}` is no output: no equation defines it.",
-                            remedy="Outputs: " + ", ".join(sorted(system.defined)) + ".")
+                            remedy="Outputs: " + ", ".join(system.written) + ".")
         if name not in active:
             raise CellError(f"`{name}` depends on nothing that has a gradient.")
     return _written_short(name_preactivations(system), lambda named: _Adjoint(system, named, outputs, unit).build())
@@ -159,13 +159,15 @@ class _Adjoint:
     def build(self) -> tuple[Derived, dict[Node, Node]]:
         """The adjoint system; every cotangent as it stands there, and the node it belongs to."""
         live = self.reachable()
-        while True:  # an equation whose adjoint has no terms sends nothing back
+        while True:  # an equation that no output's cotangent reaches sends nothing back
             terms, carries, rules = self.sweep(live)
-            dead = [eq for eq in live if not eq.end and not terms.get((eq.name, eq.at))]
+            reached = self.grounded(terms, carries)
+            dead = [eq for eq in live if (eq.name, eq.at) not in reached]
             if not dead:
                 break
-            live = [eq for eq in live if eq not in dead and not (eq.end and not terms.get((eq.name, eq.at)))]
+            live = [eq for eq in live if eq not in dead]
         self.record += rules
+        self.carry_names = {n: self.carry_names[n] for n in carries}
         return self.assemble(terms, carries), self.sources
 
     def reachable(self) -> list[Equation]:
@@ -209,6 +211,26 @@ class _Adjoint:
             for where, carry in self.returns(n):
                 terms.setdefault((n.params[0], where), []).append((carry, carry))
         return terms, carries, rules
+
+    def grounded(self, terms, carries) -> set[tuple[str, tuple[Position, ...]]]:
+        """The adjoints, by (name, position), that an output's cotangent reaches; the others only read one another."""
+        owner = {adj: name for name, adj in self.adjoints.items()} | {c: n for n, c in self.carry_names.items()}
+        made = {key: [after for _, after in ts] for key, ts in terms.items()} | {n: [t[1]] for n, t in carries.items()}
+        readers: dict[object, list] = {}
+        reached = []
+        for key, parts in made.items():
+            for part in parts:
+                reads = [n.params for n in topological([part]) if n.op is READ and n.params[0] in owner]
+                for name, at in reads:
+                    of = owner[name]
+                    readers.setdefault((of, at) if isinstance(of, str) else of, []).append(key)
+                reached += [key] * (not reads)
+        found = set(reached)
+        while reached:
+            new = {key for key in readers.get(reached.pop(), ()) if key not in found}
+            found |= new
+            reached += new
+        return found
 
     def users(self, live: list[Equation]) -> dict[Node, list[Equation]]:
         """The equations that use each read."""
@@ -283,6 +305,8 @@ class _Adjoint:
                 continue
             own = {at: ts for (owner, at), ts in terms.items() if owner == name}
             main = self.main(name)
+            if own and main not in own:  # reached at an end alone
+                new.append(Equation(self.adjoints[name], main, const(0)))
             for at in sorted(own, key=lambda at: at != main):
                 new.append(self.stated(self.adjoints[name], at, own[at]))
         new += [self.stated(self.carry_names[n], tuple(Position(p.index) for p in n.params[1] if p.base == "i"), [term])

@@ -95,7 +95,7 @@ def gathered(forward: Bound, derived: Derived, stores: Mapping[str, np.ndarray])
         store = _store(forward, derived, stores, n)
         label = forward.system.labels[n, end]
         gradients[label] = np.array(at_end(forward.system, n, store, end.index, where, batched))
-    return gradients
+    return gradients | forward.unread
 
 
 def finite(arrays: Iterable[np.ndarray]) -> bool:
@@ -109,6 +109,14 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
                   cotangents: Mapping | None, inputs: Mapping, initial=None, lengths=None, steps=None, noise=None,
                   run: Callable = evaluate) -> tuple[float, dict[str, np.ndarray], Trace]:
     """The gradient of a loss, `default` where none is named, or of the cotangents' inner product with their outputs."""
+    chosen = differentiated(system, default, outputs, loss, cotangents)
+    forward = bind(system, params, inputs, initial, lengths, steps, noise)
+    return backpropagate(forward, chosen, cotangents, run)
+
+
+def differentiated(system: System, default: str | None, outputs: tuple[str, ...], loss: str | None,
+                   cotangents: Mapping | None) -> tuple[str, ...]:
+    """The names that a gradient starts from: a loss, or what there are cotangents for."""
     if not isinstance(loss, str | None):
         raise CellError(f"The loss is a {type(loss).__name__}.", remedy="Give its name." + by_name(system, loss))
     if not isinstance(cotangents, Mapping | None):
@@ -124,13 +132,7 @@ def differentiate(system: System, default: str | None, outputs: tuple[str, ...],
     if loss is not None and (loss not in system.defined or system.shapes[loss] or system.axes[loss]):
         raise CellError(f"`{loss}` is no loss: a loss is a number without indices.",
                         remedy="Name one that an equation defines, or give cotangents.")
-    forward = bind(system, params, inputs, initial, lengths, steps, noise)
-    chosen = tuple(cotangents) if cotangents is not None else (str(loss or default),)
-    value, gradients, trace = backpropagate(forward, chosen, cotangents, run)
-    for n in system.having("parameter", "input"):  # read only by an end that `initial` overrides
-        if n not in gradients:
-            gradients[n] = np.zeros_like(np.asarray(params[n] if n in params else inputs[n], forward.given.dtype))
-    return value, gradients, trace
+    return tuple(cotangents) if cotangents is not None else (str(loss or default),)
 
 
 def _store(forward: Bound, derived: Derived, stores, name: str) -> np.ndarray:
@@ -150,7 +152,7 @@ def cotangent(forward: Bound, name: str, value) -> np.ndarray:
     system, given = forward.system, forward.given
     if name not in system.defined:
         raise CellError(f"There is a cotangent for `{name}`, which no equation defines.",
-                        remedy="Outputs: " + ", ".join(system.defined_in_order) + ".")
+                        remedy="Outputs: " + ", ".join(system.written) + ".")
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in system.axes[name])
     batch = (given.batch,) if name in system.per_example and forward.batched else ()

@@ -6,7 +6,7 @@ What does not fit is refused with the variable's name, the equation it stands in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,6 +17,7 @@ from .equations import System
 from .errors import CellError
 from .graph import READ, Position, topological
 from .init import generator, lone_sizes
+from .shapes import carry_over
 from .stretch import stretch
 
 Ends = dict[tuple[str, tuple[Position, ...]], np.ndarray]
@@ -24,11 +25,15 @@ Ends = dict[tuple[str, tuple[Position, ...]], np.ndarray]
 
 @dataclass
 class Bound:
-    """What a run needs, and whether the caller's arrays had a batch axis."""
+    """What a run needs, and whether the caller's arrays had a batch axis.
+
+    unread: the gradients, zero, of what was given and only ends read that `initial` overrides.
+    """
 
     system: System
     given: Given
     batched: bool
+    unread: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | None = None, lengths=None, steps=None,
@@ -45,19 +50,23 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
             if not lone[i]:
                 raise CellError(f"The size `{i}` is {params[i]!r}.", remedy="Give a whole number from 1.")
     values = _known(system, {n: v for n, v in params.items() if n not in lone}, inputs)
-    known = _known_sizes(system, values)
+    shown = _known_sizes(system, values)
     ends, counts = _initial(system, {} if initial is None else initial)
     batched, batch = _batch(system, values, ends)
     extents = _extents(system, values, {i: n for i, n in lone.items() if i in system.model}, steps)
     offsets = {i: _offset(i, count, batch) for i, count in counts.items()}
-    system = _without(system, frozenset((eq.name, eq.at) for eq in system.equations if (eq.name, eq.at) in ends))
+    known = system.sizes({**_shown_at_ends(system, ends), **{d: n for d, n in lone.items() if d not in system.model},
+                          **shown})
+    text = system
+    system = text.without_ends(frozenset((eq.name, eq.at) for eq in text.equations if (eq.name, eq.at) in ends))
     for i, before in offsets.items():
         if np.any(before):
             system = stretch(system, i, ends)
-    values = {n: v for n, v in values.items() if n in system.axes}  # an overridden end may have been all that read it
+    unread = {n: v for n, v in values.items() if n not in system.axes and text.roles[n] in ("parameter", "input")}
+    values = {n: v for n, v in values.items() if n in system.axes}
     ragged = _lengths(system, lengths, extents, batch, batched)
     _refuse_missing_steps(system, extents, ragged)
-    sizes = system.sizes({**{d: n for d, n in lone.items() if d not in system.model}, **known})
+    sizes = known if system is text else carry_over(known, text.inferred, system.inferred)
     dtype = _dtype(system, values, ends)
     if noise is not None:
         _draw(system, values, noise, extents, sizes, batch if batched else None)
@@ -75,7 +84,7 @@ def bind(system: System, params: Mapping, inputs: Mapping, initial: Mapping | No
               for name in system.given}
     given = Given(arrays, sizes, extents, batch, dtype, {}, ragged, offsets)
     given.ends = {key: _end(system, *key, value, given, batched) for key, value in ends.items()}
-    return Bound(system, given, batched)
+    return Bound(system, given, batched, {n: np.zeros_like(v, dtype) for n, v in unread.items()})
 
 
 def by_name(system: System, value) -> str:
@@ -285,6 +294,12 @@ def _known_sizes(system, values) -> dict[str, int]:
     return sizes
 
 
+def _shown_at_ends(system, ends: Ends) -> dict[str, int]:
+    """The sizes that the values given just outside show, where no other array does."""
+    return {d: size for (name, _), value in ends.items() if value.ndim >= len(system.shapes[name])
+            for d, size in zip(reversed(system.shapes[name]), reversed(value.shape)) if isinstance(d, str)}
+
+
 def _dtype(system, values, ends) -> np.dtype:
     """The parameters' dtype (the inputs' where there are none); complex as soon as anything is."""
     floats = [v.dtype for n, v in values.items() if system.roles[n] == "parameter" and v.dtype.kind in "fc"]
@@ -395,23 +410,19 @@ def _offset(i: str, count, batch: int) -> int | np.ndarray:
     return array.astype(np.int64)
 
 
-def _without(system: System, keys: frozenset) -> System:
-    """The system whose overridden ends are no longer defined by their equations."""
-    return system.once("_without", keys, lambda: system.without_end(keys)) if keys else system
-
-
 def _end(system, name, at, value, given: Given, batched) -> np.ndarray:
     axes = tuple(p.index for p in at if p.base == "i")
     comps = tuple(d if isinstance(d, int) else given.sizes[d] for d in system.shapes[name])
     lead = tuple(given.extents[i] for i in axes)
     shape = lead + ((given.batch,) if name in system.per_example else ()) + comps
+    label = system.labels[name, next(p for p in at if p.outside)]
     if system.roles[name] == "class" and value.dtype.kind not in "iu":
-        raise CellError(f"The initial value of `{name}` is a class and has dtype {value.dtype}.")
+        raise CellError(f"The initial value of `{label}` is a class and has dtype {value.dtype}.")
     if value.shape == lead + comps and (not batched or value.shape != shape):
         value = np.expand_dims(value, len(lead))
     elif value.shape != shape:
         wanted = shape if batched else lead + comps
-        raise CellError(f"The initial value of `{name}` has shape {value.shape}.", remedy=f"Expected {wanted}.")
+        raise CellError(f"The initial value of `{label}` has shape {value.shape}.", remedy=f"Expected {wanted}.")
     return np.broadcast_to(value if system.roles[name] == "class" else np.asarray(value, given.dtype), shape)
 
 

@@ -28,6 +28,7 @@ from .evaluate import evaluate, plan
 from .graph import Primitive
 from .init import Rule, biases, initialise
 from .order import rolled_graph
+from .parse import Declaration
 from .primitives import PRIMITIVES
 from .printing.latex import latex
 from .printing.mathml import html, mathml
@@ -313,7 +314,7 @@ class Cell:
         """
         if params is None:
             return symbolic(self.system, {name.lower(): count for name, count in inputs.items()})
-        return Tape(bind(self.system, params, inputs, initial, None, steps, noise))
+        return Tape(bind(self.system, params, inputs, initial, None, steps, noise), self.loss)
 
     # --- equations from equations --------------------------------------------------------------------------------
 
@@ -353,7 +354,7 @@ class Cell:
         for name in names:
             if not isinstance(name, str) or name not in self.system.defined:
                 raise CellError(f"There is no output `{name}`: no equation defines it.",
-                                remedy="Outputs: " + ", ".join(self.system.defined_in_order) + ".")
+                                remedy="Outputs: " + ", ".join(self.system.written) + ".")
         return outputs is None and self.loss is not None, names
 
     def derivation(self, outputs: Iterable[str] | None = None) -> Derivation:
@@ -486,11 +487,12 @@ class Cell:
 def _reduced(system: System):
     """A system pickles as its text, with the primitives that are not the library's own."""
     leaves = {n.op.name: n.op for n in system.nodes if n.args and PRIMITIVES.get(n.op.name) is not n.op}
-    return _parsed, (system_text(system), leaves)
+    return _parsed, (system_text(system), leaves, system.declarations)
 
 
-def _parsed(text: str, leaves: dict[str, Primitive]) -> System:
-    return elaborate(text, {}, leaves)[0]
+def _parsed(text: str, leaves: dict[str, Primitive], declarations: dict[str, Declaration]) -> System:
+    system = elaborate(text, {}, leaves)[0]
+    return System(system.equations, system.axes, system.model, declarations)  # some shapes no text can say
 
 
 copyreg.pickle(System, _reduced)

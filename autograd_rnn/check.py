@@ -15,13 +15,14 @@ import numpy as np
 from . import primitives as P
 from .adjoint import Derived
 from .arrays import Given, inside
-from .backpropagate import adjoint_of, backpropagate, cotangent, gathered
+from .backpropagate import adjoint_of, backpropagate, cotangent, differentiated, gathered
 from .bind import Bound, bind
 from .equations import System
 from .evaluate import evaluate
 from .graph import READ, Node, node, topological
 from .shapes import carry_over
 from .tape import Tape
+from .trace import at_end
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -102,6 +103,7 @@ def check_gradients(cell: Cell, params: Mapping, cotangents: Mapping | None = No
     if cotangents is None and loss is None and cell.loss is None:
         choices = _draw(cell, params, given, seed)
     else:
+        differentiated(cell.system, cell.loss, cell.outputs, loss, cotangents)
         choices = [cotangents]
     for chosen in choices:
         problem = _Problem(cell, params, chosen, loss or cell.loss, given)
@@ -152,7 +154,7 @@ class _Problem:
         return backpropagate(bound, self.outputs, self.cotangents)[1]
 
     def by_tape(self, bound: Bound) -> Mapping[str, np.ndarray]:
-        return Tape(bound).backward(self.cotangents, loss=self.loss)
+        return Tape(bound, self.loss).backward(self.cotangents)
 
     def compare(self, differentiate: Callable[[Bound], Mapping], note: str) -> list[Slice]:
         found = differentiate(self.bound)
@@ -219,31 +221,31 @@ class _Problem:
     def complex_step(self, given: Given) -> dict[str, np.ndarray]:
         """Im f(x + ih) / h for every entry, many entries at a time."""
         dtype = np.result_type(given.dtype, np.complex64)
-        targets: list[tuple[object, tuple[int, ...]]] = []
         shapes: dict[object, tuple[int, ...]] = {}
         ends = {}
         for name in self.system.having("parameter", "input"):
             shapes[name] = given.values[name].shape
-        for name, end in self.system.beginnings:
-            at = self.system.outside(name, end)
-            if any((eq.name, eq.at) == (name, at) for eq in self.system.equations):
-                continue
-            shape = tuple(given.extents[i] for i in self.system.axes[name] if i != end.index)
-            shape += (given.batch,) if name in self.system.per_example else ()
-            shape += tuple(d if isinstance(d, int) else given.sizes[d] for d in self.system.shapes[name])
-            ends[name, at] = np.broadcast_to(given.ends.get((name, at), np.zeros((), given.dtype)), shape)
-            shapes[name, at] = shape
-        for key, shape in shapes.items():
-            targets += [(key, where) for where in np.ndindex(*shape)]
+        stores = evaluate(self.system, given, {name for name, _ in self.system.beginnings})
+        for name, end in self.system.beginnings:  # what the text defines there is moved too, by way of what reads it
+            at, last = self.system.outside(name, end), given.lengths.get(end.index, given.extents[end.index])
+            where = 0 if end.base == "1" else last + 1
+            ends[name, at] = at_end(self.system, name, stores[name], end.index, where, batched=True)
+            shapes[name, at] = ends[name, at].shape
         weight = sum(int(np.prod(shape)) for shape in shapes.values()) + 1
         steps = int(np.prod([n + 2 for i, n in given.extents.items()], initial=1))
         lanes = max(8, min(1024, int(3e7 // (steps * given.batch * (len(self.system.axes) + 4) + weight))))
         results: dict[object, np.ndarray] = {key: np.zeros(shape, given.dtype) for key, shape in shapes.items()}
-        for start in range(0, len(targets), lanes):
-            chunk = targets[start:start + lanes]
-            derivative = self.lanes(given, dtype, ends, chunk)
-            for (key, where), d in zip(chunk, derivative):
-                results[key][where] = d
+        defined = {(eq.name, eq.at) for eq in self.system.equations}
+        groups: dict[frozenset, list[tuple[object, tuple[int, ...]]]] = {}  # each end that is defined is one
+        for key, shape in shapes.items():
+            groups.setdefault(frozenset({key} & defined), []).extend((key, at) for at in np.ndindex(*shape))
+        for overridden, targets in groups.items():
+            system = self.system.without_ends(overridden)
+            for start in range(0, len(targets), lanes):
+                chunk = targets[start:start + lanes]
+                derivative = self.lanes(system, given, dtype, ends, chunk)
+                for (key, place), d in zip(chunk, derivative):
+                    results[key][place] = d
         return {self.label(key): self.unbatched(key, array) for key, array in results.items()}
 
     def label(self, key) -> str:
@@ -258,7 +260,7 @@ class _Problem:
             return array
         return array.take(0, axis=len(self.system.axes[name]) - (not isinstance(key, str)))
 
-    def lanes(self, given: Given, dtype, ends, chunk) -> np.ndarray:
+    def lanes(self, system: System, given: Given, dtype, ends, chunk) -> np.ndarray:
         count = len(chunk)
         touched = {key for key, _ in chunk}
         values, borders = {}, {}
@@ -270,8 +272,9 @@ class _Problem:
             borders[key] = spread.astype(dtype) if key in touched else spread
         for lane, (key, where) in enumerate(chunk):
             (values[key] if isinstance(key, str) else borders[key])[(lane, *where)] += 1j * STEP
-        run = replace(given, values=values, ends=borders, dtype=np.dtype(dtype), lanes=count)
-        stores = evaluate(self.system, run, self.outputs)
+        sizes = carry_over(given.sizes, self.system.inferred, system.inferred)
+        run = replace(given, values=values, ends=borders, dtype=np.dtype(dtype), lanes=count, sizes=sizes)
+        stores = evaluate(system, run, self.outputs)
         total = np.zeros(count, given.dtype)
         for name in self.outputs:
             out = stores[name][(slice(None), *(slice(1, -1),) * len(self.system.axes[name]))].imag

@@ -42,7 +42,9 @@ def name_culprit(written: System, derived: Derived, given: Given) -> None:
             literal = eq
             continue
         line = None if eq is None else eq.line or _line_of(derived, given, eq)
-        told = name if all(p.base == "i" for p in place) else f"{name}[{','.join(map(str, place))}]"
+        outside = next((p for p in place if p.outside), None)
+        told = name if outside is None else written.labels.get(
+            (name, outside), f"{name}[{','.join(map(str, place))}]")
         steps = ", ".join(f"{i} = {k}" for i, k in where.items())
         role = "initial value" if (name, place) in given.ends else written.roles.get(
             name, "value" if eq in old else "gradient")

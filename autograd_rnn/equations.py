@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -226,11 +226,10 @@ class System:
 
     @cached_property
     def initials(self) -> dict[str, tuple[str, Position]]:
-        """What `initial` may name: ends by label, a copy's by its own name too; a name's only end by the name alone."""
-        found = {name: (name, ends[0]) for name, ends in self.delayed.items() if len(ends) == 1}
-        for (name, end), label in self.labels.items():
-            found[f"{name}[{','.join(map(str, self.outside(name, end)))}]"] = found[label] = name, end
-        return found
+        """What `initial` may name: ends by label; a name's only end by the name alone."""
+        alone = {name: (name, ends[0]) for name, ends in self.delayed.items()
+                 if len(ends) == 1 and name not in self.copies}
+        return alone | {label: end for end, label in self.labels.items()}
 
     @cached_property
     def per_example(self) -> frozenset[str]:
@@ -281,6 +280,11 @@ class System:
     @cached_property
     def defined_in_order(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(eq.name for eq in self.equations if not eq.end))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The names that the text defines, in order: copies are nobody's."""
+        return tuple(name for name in self.defined_in_order if name not in self.copies)
 
     @cached_property
     def _name_order(self) -> dict[str, int]:
@@ -349,22 +353,28 @@ class System:
 
     # --- other systems from this one -----------------------------------------------------------------------------
 
-    def without_end(self, keys: Iterable[tuple[str, tuple[Position, ...]]]) -> System:
+    def without_ends(self, keys: frozenset[tuple[str, tuple[Position, ...]]]) -> System:
         """The system whose ends `keys` are given from outside instead of defined."""
-        drop = set(keys)
-        return self.keeping(eq for eq in self.equations if (eq.name, eq.at) not in drop)
+        return self.once("_without", keys, lambda: self.keeping(
+            eq for eq in self.equations if (eq.name, eq.at) not in keys)) if keys else self
 
     def keeping(self, equations: Iterable[Equation]) -> System:
-        """The system of some of these equations; numbers and fixed sizes that the others imply are declared instead."""
+        """The system of some of these equations, whose names are what they were: numbers, vectors or matrices.
+
+        What only the others tell of a shape is declared instead; a size that has no number there is the name's own.
+        """
         some = tuple(equations)
         gone = _names(self.equations) - _names(some)
-        declarations = dict(self.declarations)
-        for name, shape in self.shapes.items():
-            declared = declarations.get(name)
-            if (declared is None or declared.shape is None) and all(isinstance(d, int) for d in shape):
-                kind = "input" if self.roles[name] in ("input", "class") else "parameter"
-                declarations[name] = Declaration(name, kind, shape, None, Line(f"{name}: {shape}", 0))
         axes = {name: indices for name, indices in self.axes.items() if name not in gone}
+        declarations = dict(self.declarations)
+        for name in axes:
+            declared = declarations.get(name)
+            if declared is not None and declared.shape is not None and gone.isdisjoint(declared.shape):
+                continue
+            shape = tuple(d if isinstance(d, int) else f"{name}.{k}" for k, d in enumerate(self.shapes[name]))
+            kind = "input" if self.roles[name] in ("input", "class") else "parameter"
+            declarations[name] = replace(declared, shape=shape) if declared is not None else Declaration(
+                name, kind, shape, None, Line(f"{name}: {shape}", 0))
         return System(some, axes, self.model, declarations)
 
     def __eq__(self, other):

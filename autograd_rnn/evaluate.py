@@ -386,7 +386,7 @@ class _Plan:
             mask = run.mask(data, comps, fixed=at) if data else None
             if mask is not None and target != data:
                 mask = _spread(mask, data, target, comps, at)
-            np.copyto(store[tuple(where)], x, where=True if mask is None else mask)
+            np.copyto(store[(*where, ...)], x, where=True if mask is None else mask)
 
         return write
 

@@ -361,8 +361,8 @@ class _Inference:
             self.same(self.variables[d.name], self.variables[d.shape[0]], f" in the declaration of `{d.name}`")
             return
         for entry in d.shape:
-            if isinstance(entry, int):
-                dims += (Dim(d, entry),)
+            if isinstance(entry, int) or "." in entry:  # a number, or a size of the name's own: see System.keeping
+                dims += (Dim(d, entry if isinstance(entry, int) else None),)
                 continue
             if entry not in self.variables:
                 names = set(self.variables)
@@ -386,7 +386,7 @@ class _Inference:
     def result(self, order) -> Inferred:
         named = sorted(self.variables, key=self.system.rank_of_name)
         for name in named:
-            if self.variables[name].rank == 1:
+            if self.variables[name].rank == 1 and name not in self.system.copies:
                 self.variables[name].known[0].root().names.append(name)
         for name, d in self.classes.items():  # a class also names the number of its classes
             d.root().names.append(name)
@@ -522,9 +522,10 @@ def solve(inferred: Inferred, known: dict[str, int]) -> dict[str, int]:
 
 def carry_over(sizes: dict[str, int], old: Inferred, new: Inferred) -> dict[str, int]:
     """The sizes of a system under the names they have in a system made from it."""
+    before, after = ({**of.variables, **{k: (d,) for k, d in of.classes.items()}} for of in (old, new))
     known = {}
-    for name, dims in old.variables.items():
-        for d, e in zip(dims, new.variables.get(name, ())):
-            if isinstance(e, str):
+    for name, dims in before.items():
+        for d, e in zip(dims, after.get(name, ())):
+            if isinstance(e, str) and (isinstance(d, int) or d in sizes):
                 known[e] = d if isinstance(d, int) else sizes[d]
     return solve(new, known)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .adjoint import loss_of
+from .adjoint import outputs_of
 from .arrays import Arrays, Given
+from .backpropagate import cotangent, differentiated
 from .bind import Bound
 from .equations import BATCH, Equation, System, tokens_reduce
 from .errors import CellError
@@ -118,14 +119,14 @@ class Tape:
     `tape["h"]` is a variable's value at every step, as in a Trace; `graph` is the NetworkX graph of the instances.
     """
 
-    def __init__(self, bound: Bound):
+    def __init__(self, bound: Bound, loss: str | None):
         if bound.given.lengths:
             raise CellError("A tape takes examples of one length.", remedy="Unroll each example on its own.")
         for i, count in bound.given.extents.items():
             if not count:
                 raise CellError(f"A sequence without positions along `{i}` has nothing to unroll.",
                                 remedy="Unroll one with at least one step.")
-        self.bound, self.system, self.given = bound, bound.system, bound.given
+        self.bound, self.system, self.given, self.loss = bound, bound.system, bound.given, loss
         self.unrolled = Unrolled(self.system, self.given.extents, self.given.ends)
         self._kernels: dict[Node, _Kernel] = {}
         self.values: list[np.ndarray] = []
@@ -137,7 +138,7 @@ class Tape:
         return f"<Tape: {len(self.unrolled)} instances>"
 
     def __reduce__(self):
-        return Tape, (self.bound,)
+        return Tape, (self.bound, self.loss)
 
     @property
     def graph(self) -> networkx.DiGraph:
@@ -209,15 +210,9 @@ class Tape:
 
     def backward(self, cotangents: Mapping | None = None, loss: str | None = None) -> Gradients:
         """Gradients by name, as `Cell.gradient` gives them; `.steps(name)` is each step's contribution."""
-        if not isinstance(cotangents, Mapping | None):
-            raise CellError(f"The cotangents are a {type(cotangents).__name__}.", remedy="Give a dict: name -> array.")
-        if cotangents is None:
-            loss = loss or loss_of(self.system)
-            if loss is None:
-                raise CellError("The cell has no loss equation.", remedy="Give cotangents={'h': array}.")
-            cotangents = {loss: np.ones(self._shape(loss) if self.bound.batched else self._shape(loss)[
-                int(loss in self.system.per_example):])}
-        return Gradients(self, dict(cotangents))
+        names = differentiated(self.system, self.loss, outputs_of(self.system), loss, cotangents)
+        return Gradients(self, {n: np.ones(self._shape(n), self.given.dtype) if cotangents is None else cotangent(
+            self.bound, n, cotangents[n]) for n in names})
 
 
 class Gradients(Mapping):
@@ -233,13 +228,9 @@ class Gradients(Mapping):
         tape, u = self.tape, self.tape.unrolled
         waiting: list[np.ndarray | None] = [None] * len(u)
         for name, value in self.cotangents.items():
-            extents = [tape.given.extents[i] for i in tape.system.axes[name]]
-            array = np.asarray(value, tape.given.dtype)
-            if not tape.bound.batched and name in tape.system.per_example:
-                array = np.expand_dims(array, len(extents))
-            for where in grid(extents):
+            for where in grid([tape.given.extents[i] for i in tape.system.axes[name]]):
                 k = u.slot(name, where)
-                part = array[tuple(i - 1 for i in where)]
+                part = value[tuple(i - 1 for i in where)]
                 waiting[k] = part if waiting[k] is None else waiting[k] + part
         leaves: dict = {}
         steps: dict[int, np.ndarray] = {}
@@ -249,9 +240,9 @@ class Gradients(Mapping):
                 if g is None:
                     continue
                 waiting[k] = None
+                if isinstance(u.of[k], tuple) or (u.kind[k] == "leaf" and isinstance(u.of[k], str)):
+                    leaves[u.of[k], u.at[k]] = g  # what is given, or lies outside, given or defined
                 if u.kind[k] == "leaf":
-                    if not isinstance(u.of[k], Node):
-                        leaves[u.of[k], u.at[k]] = g
                     continue
                 for a, part in self._parts(k, g):
                     if watched is not None and u.kind[a] == "leaf" and u.of[a] == watched:
@@ -304,7 +295,7 @@ class Gradients(Mapping):
                     array[tuple(k - 1 for k in where)] += g
             found[system.labels[name, end]] = array if tape.bound.batched else array.take(
                 0, axis=len(extents))
-        return found
+        return found | tape.bound.unread
 
     def steps(self, name: str) -> np.ndarray:
         """(T, *shape): what each step adds to a parameter's gradient; they sum to it."""

@@ -11,7 +11,6 @@ three beside it. Where the reference refuses a run with a CellError, every path 
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -79,17 +78,10 @@ def run_values(trace) -> dict[str, np.ndarray]:
 
 
 def tape(case: Case) -> Answer:
-    """Every operation at every step on one list, swept backward.
-
-    An end that the text defines is no leaf of it, and a parameter that only an end reads which is given is not on it.
-    """
-    loss = None if "cotangents" in case.options else case.options.get("loss", case.cell.loss)
-    found = case.cell.unroll(case.params, **case.run_arguments()).backward(case.options.get("cotangents"), loss=loss)
-    ends = {left.split("[")[0] for left in re.findall(r"^(\w+\[[^]]*\]) = ", case.text, re.MULTILINE)
-            if left != left.split("[")[0] + f"[{','.join(case.names[left.split('[')[0]].axes)}]"}
-    given = {n: np.zeros_like(case.params[n]) for n in case.params if n not in found and "initial" in case.options
-             and n in case.names and case.names[n].role == "parameter"}
-    return Answer(np.nan, given | {n: g for n, g in found.items() if "[" not in n or n.split("[")[0] not in ends})
+    """Every operation at every step on one list, swept backward."""
+    found = case.cell.unroll(case.params, **case.run_arguments()).backward(
+        case.options.get("cotangents"), case.options.get("loss"))
+    return Answer(np.nan, dict(found))
 
 
 def complex_step(case: Case) -> Answer:

@@ -1,14 +1,16 @@
 """NumPy programs below the level of systems: what is written in place, what is handed out, the same shapes again."""
 
+import ast
 import gc
 import re
 from concurrent.futures import ThreadPoolExecutor
+from inspect import getsource, isfunction
 
 import numpy as np
 import pytest
 import systems
 
-from autograd_rnn import Cell, zoo
+from autograd_rnn import Cell, primitives, zoo
 from autograd_rnn.compile import inplace, parts, source
 
 SOME = ["rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after"]
@@ -167,3 +169,13 @@ def test_a_fault_in_place_is_caught(fault, monkeypatch):
         found, true = (c.gradient(params, **given)[1] for c in (cell.compile(backend="numpy"), cell))
         worst = max(worst, *(float(np.max(np.abs(found[n] - true[n]))) for n in true))
     assert worst > 1e-6
+
+
+def test_no_function_of_a_program_hides_one_that_it_calls():
+    """A helper loses its underscore in the program: `_real` is `real` there, and must be no variable of its caller."""
+    for name, value in vars(primitives).items():
+        if isfunction(value) and value.__module__ == primitives.__name__:
+            nodes = [*ast.walk(ast.parse(getsource(value)))]
+            called = {n.id.lstrip("_") for n in nodes if isinstance(n, ast.Name) and n.id.startswith("_")}
+            bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            assert called.isdisjoint(bound | {n.arg for n in nodes if isinstance(n, ast.arg)}), name

@@ -105,6 +105,7 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
             known[slot] = f"    {slot} = " + " + ".join(map(size, wholes[d]))
     slots, found = {n: k for k, n in enumerate(w.stores)}, {n: k for k, n in enumerate(w.results)}
     ends = []
+    beside = [n for n in system_.given if n not in given]  # what the outputs do not reach: taken, and not read
     for n, at in ((n, end) for n, found_ends in system_.delayed.items() for end in found_ends if n in slots):
         if any(eq.at == system_.outside(n, at) for eq in system_.definitions.get(n, ())):
             continue  # the text says what it is
@@ -124,10 +125,10 @@ def file_of(system_: System, name: str | None, made: NumpyProgram, derived: Deri
         results.append(f"        {n!r}: {text},")
     if unreached:
         results.append(f"        **{{n: np.zeros(np.shape(values[n]), dtype) for n in {unreached} if n in values}},")
-    named = {n: axes_of(s, n) for s, names in ((system_, unreached), (derived.system, given)) for n in names}
+    named = {n: axes_of(s, n) for s, names in ((system_, beside), (derived.system, given)) for n in names}
     named |= dict.fromkeys(lone, ())
     loader = _LOADER.format(
-        given=", ".join([*given, *(n for n in unreached if n not in given)]), axes=named, needed=[*given, *lone],
+        given=", ".join([*given, *beside]), axes=named, needed=[*given, *lone],
         whole=[n for n in given if system.roles[n] == "class"] + [*lone],
         labels=", ".join(f'"{label}"' for label, _ in ends) or "there is none",
         floats=[n for n in given if system.roles[n] == "parameter"] or given[:1],

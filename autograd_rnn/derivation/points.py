@@ -96,11 +96,9 @@ def open_ends(system: System) -> Iterator[tuple[str, tuple[Position, ...]]]:
     found: dict[tuple[str, tuple[Position, ...]], None] = {}
     for n in system.reads:
         name, at = n.params
-        for k, p in enumerate(at):
-            if p.base == "i" and p.offset and p.index not in system.model and system.roles[name] in ("state", "input"):
-                end = Position(p.index, "1", -1) if p.offset < 0 else Position(p.index, "T", 1)
-                main = tuple(map(Position, system.axes[name]))
-                found[name, (*main[:k], end, *main[k + 1:])] = None
+        for p in at:
+            if p.reaches and p.index not in system.model and system.roles[name] in ("state", "input"):
+                found[name, system.outside(name, p.reaches)] = None
     defined = {(eq.name, eq.at) for eq in system.equations}
     return (key for key in found if key not in defined)
 

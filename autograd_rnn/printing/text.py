@@ -80,10 +80,11 @@ def system_text(system: System) -> str:
     """Declarations, then equations in order, one a line."""
     lines = [f"{i}: axis" for i in sorted(system.model, key=system.indices.index)]
     for d in system.declarations.values():
-        shape = "" if d.shape is None else f"({', '.join(map(str, d.shape))})"
+        own = any("." in str(s) for s in d.shape or ())  # a size that no name has: see System.keeping
+        shape = "" if d.shape is None or own else f"({', '.join(map(str, d.shape))})"
         if d.kind == "bernoulli":
             shape = f"({', '.join([*map(str, d.shape or ()), repr(d.probability)])})"
         kind = "" if d.kind == "parameter" and shape else d.kind
-        if d.name in system.axes:
+        if d.name in system.axes and not (own and d.kind == "parameter"):
             lines.append(f"{d.name}: {kind}{shape}")
     return "\n".join(lines + [equation(eq) for eq in system.equations])
