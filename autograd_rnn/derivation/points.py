@@ -41,7 +41,7 @@ def small_sizes(system: System, size: int | None = None, choices: Sequence[int] 
             if d in known:
                 continue
             taken = list(known.values())
-            wanted = [size] if size else sorted(choices, key=taken.count)
+            wanted = [size] if size else sorted(SMALL if d in model else choices, key=taken.count)
             tried = (*wanted, *smallest) if different else smallest
             fitting = next((n for n in tried if _fit(system, {**chosen, d: n})), None)
             if fitting is None:
