@@ -13,11 +13,11 @@ ROWS = 4  # of each table in the plain run
 
 
 def pytest_collection_modifyitems(items):
-    """Of each table a few rows, drawn by their names, are the plain run; the others wait for the gate."""
+    """Of each table a few rows, drawn by their names, are the plain run; the others are run with -m "not long"."""
     tables = {}
     for item in items:
         tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for rows in tables.values():
         rows.sort(key=lambda item: sha256(item.nodeid.encode()).digest())
         for item in rows[ROWS:]:
-            item.add_marker("gate")
+            item.add_marker("rest")
