@@ -3,16 +3,19 @@
     python benchmarks/agreement.py --count 20000 --shard 0/4 --folder FOLDER     what is missing of this shard
     python benchmarks/agreement.py --count 20000 --folder FOLDER --summary       coverage, rates, what disagrees
     python benchmarks/agreement.py --seeds 17,203 --folder FOLDER                some texts again, printed
+    python benchmarks/agreement.py --paths PyTorch --folder FOLDER               every text against the oracle alone
 
 Each text has a line in a file of its shard: the seconds of its paths, and where they disagree with the reference. Texts
 are run in processes of their own, some at a time, so that one that dies or hangs is a line too. `--machine 2` makes
 machine code of every second text alone, where that takes too long; `--paths "tape,NumPy"` takes these paths.
+Where torch is installed, the evaluator of tests/conformance/oracle.py is one of them, called PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib.util
 import json
 import os
 import re
@@ -24,17 +27,18 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "conformance")]
 PIECE, LONGEST = 40, 900  # texts in one process, and seconds for one of them
 
 
 def chosen(seed: int, paths: str | None, machine: int):
     """The paths of a text."""
-    from paths import CHEAP, PATHS
+    from paths import CHEAP, ORACLE, PATHS
 
+    oracle = ORACLE if importlib.util.find_spec("torch") else {}
     if paths is not None:
-        return {n: PATHS[n] for n in paths.split(",")}
-    return PATHS if machine and seed % machine == 0 else CHEAP
+        return {n: (PATHS | ORACLE)[n] for n in paths.split(",")}
+    return (PATHS if machine and seed % machine == 0 else CHEAP) | oracle
 
 
 def line_of(seed: int, paths: str | None, machine: int) -> dict:

@@ -69,7 +69,7 @@ class Draft:
         of = self.names[name]
         self.lines.append(f"{self.at(name)} = {expression}")
         shared = not set(of.axes) & set(DATA) and not any(not self.names[n].shared for n in self.used(expression))
-        shared = shared and not re.search(r"\b[TJ]\b", expression)
+        shared = shared and not re.search(r"(?<!\.)\b[TJ]\b", expression)
         self.names[name] = of._replace(shared=shared)
         if pool:
             self.pool.append(name)

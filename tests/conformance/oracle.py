@@ -2,7 +2,8 @@
 
 A value is asked for at a position of an example, `h` at t = 5 of the third, and answered by evaluating the right side
 of its equation there, which asks for others. There is no graph, no order of loops and no rule of differentiation: torch
-differentiates. Inputs and results are laid out as the library lays them out: indices, batch, components.
+differentiates. Inputs and results are laid out as the library lays them out: indices, batch, components. `batch` says
+how many examples there are, None where arrays have no axis for them.
 """
 
 import ast
@@ -13,10 +14,11 @@ from itertools import product
 
 import numpy as np
 import torch
-from oracle_notation import REDUCTION, Text, index_of, shift, subscript
+from oracle_notation import REDUCTION, Text, index_of, names, shift, subscript
 from torch.nn import functional as F
 
 NUMBER = "number"  # the shape of a literal, an index or an extent: it fits anywhere
+INPUTS = "the inputs"  # what shows the number of examples
 
 # ---- the meaning of the functions ----
 
@@ -127,7 +129,7 @@ OPERATORS = {
 REDUCE = {
     "sum": lambda e, at: e.sum(0),
     "mean": lambda e, at: e.mean(0),
-    "max": lambda e, at: e.max(0).values,
+    "max": lambda e, at: e.max(0).values if len(e) else e.sum(0) - torch.inf,
     "logsumexp": lambda e, at: torch.logsumexp(e, 0),
     "softmax": lambda e, at: torch.softmax(e, 0)[at - 1],
     "cumsum": lambda e, at: e[:at].sum(0),
@@ -172,7 +174,7 @@ def deeply(work):
 class Run:
     """One evaluation: examples by number, values by example, name and position."""
 
-    def __init__(self, oracle, params, dtype, initial=None, lengths=None, steps=None, **inputs):
+    def __init__(self, oracle, params, dtype, initial=None, lengths=None, steps=None, batch=INPUTS, **inputs):
         self.oracle, self.dtype, self.offset = oracle, dtype, (initial or {}).get("t", 0)
         alone = oracle.axes | oracle.names  # sizes that no array shows travel with the parameters
         self.params = {n: self.tensor(v) for n, v in params.items() if n not in alone}
@@ -194,14 +196,16 @@ class Run:
         data = [i for i in extents if i not in oracle.axes]
         if lengths is not None and not isinstance(lengths, dict):
             lengths = dict.fromkeys(data, lengths)
-        sizes = {v.shape[len(oracle.slots.get(n, []))] for n, v in self.inputs.items()}
-        self.batched = bool(sizes)
-        self.batch = sizes.pop() if sizes else 1
+        if batch == INPUTS:  # as many examples as the inputs have, and where there are none no axis for them
+            sizes = {v.shape[len(oracle.slots.get(n, []))] for n, v in self.inputs.items()}
+            batch = sizes.pop() if sizes else None
+        self.batched, self.batch = batch is not None, 1 if batch is None else batch
         self.lengths = {i: np.full(self.batch, extents[i]) for i in data} | {
             i: np.asarray(v) for i, v in (lengths or {}).items()
         }
         self.per_example = self.varying()
         self.memo, self.uses = {}, {}
+        self.wanted = [n for n in (*self.params, *self.inputs) if self.differentiable(n)]
         self.shape = self.shapes()
 
     def tensor(self, value):
@@ -247,7 +251,7 @@ class Run:
         """Name -> shape at a position, from both sides of every equation, until nothing new is learnt."""
         slots = self.oracle.slots
         self.known |= {n: tuple(v.shape[len(slots.get(n, [])) :]) for n, v in self.params.items()}
-        self.known |= {n: v.shape[len(slots.get(n, [])) + 1 :] for n, v in self.inputs.items()}
+        self.known |= {n: v.shape[len(slots.get(n, [])) + self.batched :] for n, v in self.inputs.items()}
         for self.guess in (False, True):
             before = None
             while before != self.known:
@@ -340,7 +344,7 @@ class Run:
             return self.learn(args[1], want)
         if name == "dropout":
             return self.alike(args[:2], want)
-        if name == "outer" and want:
+        if name == "outer" and want and not any(self.learn(a) and len(self.learn(a)) == 2 for a in args):
             return tuple((self.learn(a, (n,)) or (n,))[0] for a, n in zip(args, want, strict=True))
         if name in TO_NUMBER:
             self.alike(args, None)
@@ -379,21 +383,20 @@ class Run:
         name = index_of(slot)
         return (env[name] if name in env else self.extent(name.lower(), env["batch"])) + shift(slot)
 
-    def value(self, name, places, b):
+    def value(self, name, places, b, moves=()):
         """v at a position: its equation there; what initial says or zero outside."""
-        key = (b, name, places)
+        key = (b, name, places, self.outside(name, places, b, moves))
         if key not in self.memo:
-            self.memo[key] = self.compute(name, places, b)
+            self.memo[key] = self.compute(*key)
         found = self.memo[key]
-        if isinstance(found, torch.Tensor):
+        if isinstance(found, torch.Tensor) and (key[-1] or name in self.wanted):
             found = found.clone()
             self.uses.setdefault(key, []).append(found)
         return found
 
-    def compute(self, name, places, b):
+    def compute(self, b, name, places, outside):
         indices = self.oracle.slots.get(name, [])
-        out = [n for n, (p, i) in enumerate(zip(places, indices, strict=True)) if i and not 1 <= p <= self.extent(i, b)]
-        if len(out) == 1 and (given := self.given(name, places, b, out[0])) is not None:
+        if outside and (given := self.given(b, name, places, *outside)) is not None:
             return self.leaf(given)
         for slots, right in self.equations.get(name, []):
             env = {"batch": b}
@@ -412,27 +415,45 @@ class Run:
                 return found if found.requires_grad else self.leaf(found)  # a literal end has a gradient too
         if name in self.params:
             return self.leaf(self.params[name][tuple(p - 1 for p in places)])
-        if out:
+        if self.out(indices, places, b):
             return None if name in self.classes else self.leaf(torch.zeros(self.shape[name], dtype=self.dtype))
-        found = self.inputs[name][(*(p - 1 for p in places), b)]
+        found = self.inputs[name][self.place(name, places, b)]
         return int(found) if name in self.classes else self.leaf(self.tensor(found))
 
     def leaf(self, value):
         return value.clone().requires_grad_()
 
-    def outside(self, name, places, b):
-        """Where something lies that is outside in one position, as it is written: h[0,j], x[T+1]."""
-        words = []
-        for p, i in zip(places, self.oracle.slots[name], strict=True):
-            over = p - self.extent(i, b)
-            words.append(str(p) if p < 1 else f"{i.upper()}+{over}" if over > 0 else i)
-        return f"{name}[{','.join(words)}]"
+    def out(self, indices, places, b):
+        """Along which of its indices a position is outside."""
+        along = enumerate(zip(places, indices, strict=True))
+        return [n for n, (p, i) in along if i and not 1 <= p <= self.extent(i, b)]
 
-    def given(self, name, places, b, n):
+    def outside(self, name, places, b, moves):
+        """What a read meets outside, as it is written, along which index, and at which positions of the others.
+
+        A read shifted along two indices goes by steps, the longer way first, and stops where it leaves: "y[-1,j-1]"."""
+        indices = self.oracle.slots.get(name, [])
+        if not (out := self.out(indices, places, b)):
+            return None
+        left = [0 for _ in places]
+        if sum(map(bool, moves)) > 1:
+            here, left = [p - m for p, m in zip(places, moves, strict=True)], list(moves)
+            while not self.out(indices, here, b):
+                step = [(m > 0) - (m < 0) if abs(m) == max(map(abs, left)) else 0 for m in left]
+                here, left = ([x + k * y for x, y in zip(xs, step, strict=True)] for xs, k in ((here, 1), (left, -1)))
+            out = self.out(indices, here, b)
+        if len(out) > 1:
+            return None
+        words = [f"{i}{by:+d}" if by else i for i, by in zip(indices, left, strict=True)]
+        over = places[out[0]] - self.extent(indices[out[0]], b)
+        words[out[0]] = f"{indices[out[0]].upper()}+{over}" if over > 0 else str(places[out[0]])
+        rest = tuple(p - by - 1 for n, (p, by) in enumerate(zip(places, left, strict=True)) if n != out[0])
+        return f"{name}[{','.join(words)}]", out[0], rest
+
+    def given(self, b, name, places, label, n, rest):
         just = places[n] in (0, self.extent(self.oracle.slots[name][n], b) + 1)
-        for key in (self.outside(name, places, b), name if just else None):
+        for key in (label, name if just else None):
             if key in self.initial:
-                rest = [p - 1 for k, p in enumerate(places) if k != n]
                 return self.tensor(self.initial[key][(*rest, *[b] * self.has_batch(name))])
         return None
 
@@ -446,7 +467,8 @@ class Run:
             return self.number(node.id, env) if self.is_number(node.id) else self.value(node.id, (), env["batch"])
         if isinstance(node, ast.Subscript):
             name, slots = subscript(node)
-            return self.value(name, tuple(self.position(s, env) for s in slots), env["batch"])
+            moves = [shift(s) if index_of(s) in env else 0 for s in slots]
+            return self.value(name, tuple(self.position(s, env) for s in slots), env["batch"], moves)
         if isinstance(node, ast.Attribute):
             return self.evaluate(node.value, env).T
         if isinstance(node, ast.UnaryOp):
@@ -466,14 +488,24 @@ class Run:
             return cross_entropy(self.evaluate(node.args[0], env), self.evaluate(node.args[1], env))
         if (found := REDUCTION.match(name)) and name not in FUNCTIONS:
             kind, index = found.groups()
-            run = range(1, self.extent(index, env["batch"]) + 1) if index != "batch" else self.there(node.args[0], env)
-            items = [self.whole(self.evaluate(node.args[0], env | {index: p})) for p in run]
-            return REDUCE[kind](torch.stack(torch.broadcast_tensors(*items)), env.get(index))
+            return REDUCE[kind](self.items(node.args[0], index, env), env.get(index))
         return self.function(name)(*[self.whole(self.evaluate(a, env)) for a in node.args])
+
+    def items(self, node, index, env):
+        """What a reduction goes over, which is the same wherever the index that it binds stands."""
+        key = (node, *((i, p) for i, p in env.items() if i != index and i in names(node) | {"batch"}))
+        if key not in self.memo:
+            run = range(1, self.extent(index, env["batch"]) + 1) if index != "batch" else self.there(node, env)
+            if items := [self.whole(self.evaluate(node, env | {index: p})) for p in run]:
+                self.memo[key] = torch.stack(torch.broadcast_tensors(*items))
+            else:
+                shape = self.learn(node)
+                self.memo[key] = torch.zeros((0, *(() if shape in (None, NUMBER) else shape)), dtype=self.dtype)
+        return self.memo[key]
 
     def there(self, node, env):
         """The examples that an expression has a value for at a step: all, where it does not speak of the step."""
-        named = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} & set(self.lengths) & set(env)
+        named = names(node) & set(self.lengths) & set(env)
         return [b for b in range(self.batch) if all(env[i] <= self.extent(i, b) for i in named)]
 
     # ---- what is asked for ----
@@ -492,20 +524,20 @@ class Run:
         return self.batched and name in self.per_example
 
     def gradient(self, loss, cotangents):
+        total = torch.zeros((), dtype=self.dtype)
         if cotangents is None:
-            total = sum(self.whole(self.value(loss, (), b)) for b in self.examples(loss))
+            for b in self.examples(loss):
+                total = total + self.whole(self.value(loss, (), b))
         else:
-            total = torch.zeros((), dtype=self.dtype)
             for name, g in cotangents.items():
                 for b in self.examples(name):
                     for p in self.positions(name, b):
                         total = total + (self.tensor(g[self.place(name, p, b)]) * self.value(name, p, b)).sum()
         uses = [(key, use) for key, found in self.uses.items() for use in found if use.requires_grad]
         grads = torch.autograd.grad(total, [u for _, u in uses], allow_unused=True) if total.requires_grad else []
-        given = [n for n in (*self.params, *self.inputs) if self.differentiable(n)]
-        found, sizes = ({n: self.array(n) for n in given} for _ in "ab")
-        for (b, name, places), g in zip([k for k, _ in uses], grads, strict=bool(grads)):
-            self.add(found, sizes, b, name, places, g)
+        found, sizes = ({n: self.array(n) for n in self.wanted} for _ in "ab")
+        for (key, _), g in zip(uses, grads, strict=bool(grads)):
+            self.add(found, sizes, *key, g)
         values = {}
         for name in self.equations:
             if name not in self.classes:
@@ -524,19 +556,19 @@ class Run:
         batch = [self.batch] * self.has_batch(name)
         return np.zeros((*extents, *batch, *self.shape.get(name, ())))
 
-    def add(self, found, sizes, b, name, places, g):
-        """A use's share of a gradient, where what is used is a parameter, an input or lies outside."""
+    def add(self, found, sizes, b, name, places, outside, g):
+        """A use's share of a gradient: of a parameter, of an input, or of what lies outside along a data index."""
         indices = self.oracle.slots.get(name, [])
-        out = [n for n, (p, i) in enumerate(zip(places, indices, strict=True)) if i and not 1 <= p <= self.extent(i, b)]
-        if out and len(out) == 1:
-            key, where = self.outside(name, places, b), tuple(p - 1 for n, p in enumerate(places) if n not in out)
-            where = (*where, b) if self.has_batch(name) else where
-        elif (name in self.params or name in self.inputs) and self.differentiable(name):
-            key, where = name, self.place(name, places, b)
+        if outside and indices[outside[1]] in self.lengths:
+            key, n, rest = outside
+            where = (*rest, b) if self.has_batch(name) else rest
+        elif not self.out(indices, places, b) and name in self.wanted:
+            key, n, where = name, None, self.place(name, places, b)
         else:
             return
         for into, share in ((found, g), (sizes, None if g is None else g.abs())):
-            into.setdefault(key, self.array(name, *out))
+            if key not in into:
+                into[key] = self.array(name, n)
             if share is not None:
                 into[key][where] += share.numpy()
 

@@ -6,6 +6,7 @@
 import ast
 import copy
 import re
+from functools import cache
 
 REDUCTION = re.compile(r"(sum|mean|max|logsumexp|softmax|cumsum)_(\w+)$")
 
@@ -53,6 +54,13 @@ def reads(node):
     return [n for n in ast.walk(node) if isinstance(n, ast.Subscript)]
 
 
+@cache
+def names(node):
+    """The names in an expression."""
+    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+
+
+@cache
 def index_of(slot):
     """The name in a position: t of t, t - 1, T + 1; none in 0 and 1."""
     names = [n.id for n in ast.walk(slot) if isinstance(n, ast.Name)]
