@@ -10,6 +10,8 @@ import pytest
 from generated import case_of
 from paths import CHEAP, ORACLE, compare, outcome, reference
 
+pytest.importorskip("torch", reason="the oracle is torch's: pip install 'autograd_rnn[conformance]'")
+
 COUNT, BLOCK = 1000, 25
 # The runs that the library refuses, rightly: what it says, and for which seeds.
 REFUSED = {

@@ -5,15 +5,17 @@ would have to be made twice to go unseen.
 """
 
 import numpy as np
-import oracle
 import pytest
 import systems
-import torch
-from oracle import Oracle
-from oracle_texts import CASES, both, drawn, lengths
 from test_oracle_values import FAIL_TODAY, TOLERANCE, worst
 
 from autograd_rnn import Cell
+
+torch = pytest.importorskip("torch", reason="the oracle is torch's: pip install 'autograd_rnn[conformance]'")
+
+import oracle  # noqa: E402
+from oracle import Oracle  # noqa: E402
+from oracle_texts import CASES, both, drawn, lengths  # noqa: E402
 
 PATHS = ("reference", "llvm")
 # Machine code of these takes most of the time: the plain form leaves it to the long one.
