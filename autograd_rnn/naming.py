@@ -127,8 +127,11 @@ def first_homes(equations: Iterable[Equation]) -> dict[Node, Equation]:
 
 
 def name_parts(system: System, parts: Iterable[Node]) -> System:
-    """y = e + f(e)  ->  y_part = e, y = y_part + f(y_part): so dy_part is a variable too."""
-    wanted = set(parts)
+    """y = e + f(e)  ->  y_part = e, y = y_part + f(y_part): so dy_part is a variable too.
+
+    A mean over the batch that has a variable, which varies with the batch as all of an index do, gets no second one.
+    """
+    wanted = set(parts) - ({eq.value for eq in system.equations} - holders(system).keys())
     homes = {n: eq for n, eq in first_homes(system.equations).items() if n in wanted}
     return with_names(system, homes, lambda name: joined(name, "part"))
 

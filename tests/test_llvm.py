@@ -126,7 +126,7 @@ def test_subnormals(dtype):
 
 def test_every_primitive_says_how_it_is_computed_or_goes_to_the_reference():
     left = {name for name, p in P.PRIMITIVES.items() if p.pointwise and p.fill is None and not p.machine}
-    assert left == {"like", "unslice"}  # shapes, not numbers
+    assert left == {"like"}  # shapes, not numbers
 
 
 # --- products ----------------------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
         made = NumpyProgram(system, keep)
         made.fault = fault(made, system, whole, lambda system, given, keep, shape: "" if given.lengths else made(
             system, given, needed(keep)), np.dtype(np.float64))
+        made.spaces.clear()  # no run of the user's has these shapes
         return told(made, system)
 
     return system.once("_programs", None if keep is None else frozenset(keep.items()), make)
