@@ -40,6 +40,7 @@ from autograd_rnn.search.rank import (
     size_of,
 )
 from autograd_rnn.search.valid import valid
+from autograd_rnn.tasks.bench import RESULT
 
 RNG = np.random.default_rng
 SAME = [{"lstm", "lstm_zero_bias", "lstm_np"}, {"gru", "mut2_projected"}]  # by other names, with other first values
@@ -381,7 +382,8 @@ def test_the_command_line_goes_on_and_prints_the_best(tmp_path, capsys):
             for run in runs(made, heat):
                 path = run.file(tmp_path / "runs")
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(json.dumps({**run.facts, "test": 0.1 if name == "gru" else 0.12, "error": None}))
+                path.write_text(json.dumps({**dict.fromkeys(RESULT), **run.facts,
+                                             "test": 0.1 if name == "gru" else 0.12, "error": None}))
     assert main(["search", "--cells", "2", "--folder", str(tmp_path), "--workers", "1"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[2].startswith(f"| {form(zoo['gru'].system)} | 1.000 |") and out.rstrip().endswith(
