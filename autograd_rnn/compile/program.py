@@ -104,7 +104,7 @@ def program_of(system: System, keep: Wanted | None) -> NumpyProgram:
         made.fault = fault(made, system, whole, lambda system, given, keep, shape: "" if given.lengths else made(
             system, given, needed(keep)), np.dtype(np.float64))
         made.spaces.clear()  # no run of the user's has these shapes
-        return told(made, system)
+        return with_warning(made, system)
 
     return system.once("_programs", None if keep is None else frozenset(keep.items()), make)
 
@@ -122,13 +122,13 @@ def machine_of(system: System, keep: Wanted, double: bool, apart: bool):
             made.fault = fault(made, system, keep, guarded(made), made.dtype, shapes)
             if not made.fault:
                 made.code.keep(claimed)
-        return told(made, system)
+        return with_warning(made, system)
 
     return system.once("_machines", (frozenset(keep.items()), double, apart), make)
 
 
-def told(made, system: System):
-    """A program, with a warning where it differs from the reference."""
+def with_warning(made, system: System):
+    """The program, after a warning where it differs from the reference."""
     if made.fault:
         first = next((eq.line.source for eq in system.equations if eq.line), "")
         warnings.warn(f"The compiled program of the cell that begins with `{first}` differs from the reference: "
